@@ -1,0 +1,10 @@
+//! Salus.
+
+pub mod codec;
+pub mod committee;
+pub mod crypto;
+pub mod error;
+pub mod execute;
+pub mod genesis;
+pub mod limits;
+pub mod types;
