@@ -2,9 +2,12 @@
 
 pub mod codec;
 pub mod committee;
+pub mod consensus;
 pub mod crypto;
+pub mod dag;
 pub mod error;
 pub mod execute;
 pub mod genesis;
 pub mod limits;
+pub mod mempool;
 pub mod types;

@@ -1,0 +1,177 @@
+//! Decides leader slots from the DAG alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::LeaderSchedule;
+use crate::committee::StakeSum;
+use crate::dag::{DagBlock, DagState};
+use crate::types::{AuthorityIndex, BlockRef, Round};
+
+/// Rounds from a leader to the blocks that certify it.
+const CERTIFY: u64 = 2;
+/// Rounds from a leader to the first that may be its anchor.
+const ANCHOR: u64 = 3;
+
+/// One leader slot: the `rank`-th leader of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Slot {
+    /// Round of the leader's block.
+    pub round: Round,
+    /// Position among the leaders of the round.
+    pub rank: usize,
+}
+
+/// What is decided of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// This block is the leader of the slot.
+    Commit(BlockRef),
+    /// The slot has no leader.
+    Skip,
+    /// Not decided yet.
+    Undecided,
+}
+
+/// The commit rule.
+#[derive(Debug, Clone)]
+pub struct Committer {
+    schedule: LeaderSchedule,
+}
+
+impl Committer {
+    /// Decides the slots of a schedule.
+    #[must_use]
+    pub fn new(schedule: LeaderSchedule) -> Self {
+        Self { schedule }
+    }
+
+    /// The schedule.
+    #[must_use]
+    pub fn schedule(&self) -> &LeaderSchedule {
+        &self.schedule
+    }
+
+    /// The slot after `slot` in the order in which slots are committed.
+    #[must_use]
+    pub fn next_slot(&self, slot: Slot) -> Slot {
+        if slot.rank + 1 < self.schedule.leaders_per_round() {
+            Slot { round: slot.round, rank: slot.rank + 1 }
+        } else {
+            Slot { round: slot.round.next(), rank: 0 }
+        }
+    }
+
+    /// Decisions from `from` on, oldest first, up to the first slot that is undecided.
+    #[must_use]
+    pub fn try_decide(&self, dag: &DagState, from: Slot) -> Vec<(Slot, Decision)> {
+        // A slot can be decided directly once round r+2 exists, indirectly only by a decided later slot.
+        let Some(last) = dag.highest_round().0.checked_sub(1).filter(|last| *last >= from.round.0) else {
+            return Vec::new();
+        };
+        let mut decided: BTreeMap<Slot, Decision> = BTreeMap::new();
+        for round in (from.round.0..=last).rev().map(Round) {
+            for (rank, leader) in self.schedule.leaders(round).into_iter().enumerate().rev() {
+                let slot = Slot { round, rank };
+                if slot < from {
+                    continue;
+                }
+                let mut decision = decide_directly(dag, round, leader);
+                if decision == Decision::Undecided {
+                    decision = decide_by_anchor(dag, round, leader, &decided);
+                }
+                decided.insert(slot, decision);
+            }
+        }
+        decided.into_iter().take_while(|(_, decision)| *decision != Decision::Undecided).collect()
+    }
+}
+
+/// Whether `stake` of distinct authors at `round` fulfil a condition on one of their blocks.
+fn quorum_at(dag: &DagState, round: Round, mut holds: impl FnMut(&DagBlock) -> bool) -> bool {
+    let mut sum = StakeSum::new(dag.committee());
+    for (block, entry) in dag.round(round) {
+        if holds(entry) {
+            sum.add(dag.committee(), block.author);
+        }
+    }
+    sum.is_quorum(dag.committee())
+}
+
+/// The block of the slot (round, author) that a block of the next round votes for.
+pub(crate) fn vote(entry: &DagBlock, round: Round, author: AuthorityIndex) -> Option<BlockRef> {
+    entry.header.header().ancestors.iter().find(|a| a.round == round && a.author == author).copied()
+}
+
+/// Whether a block of round r+2 has votes of a quorum for `leader` among its ancestors.
+fn certifies(dag: &DagState, entry: &DagBlock, leader: &BlockRef) -> bool {
+    let mut votes = StakeSum::new(dag.committee());
+    for ancestor in entry.header.header().ancestors.iter().filter(|a| a.round == leader.round.next()) {
+        let Some(voter) = dag.get(ancestor) else { continue };
+        if vote(voter, leader.round, leader.author) == Some(*leader) {
+            votes.add(dag.committee(), ancestor.author);
+        }
+    }
+    votes.is_quorum(dag.committee())
+}
+
+/// By a quorum of certificates, or a quorum of blocks that do not vote for any block of the slot.
+fn decide_directly(dag: &DagState, round: Round, leader: AuthorityIndex) -> Decision {
+    let blamed = quorum_at(dag, round.next(), |entry| vote(entry, round, leader).is_none());
+    if blamed {
+        return Decision::Skip;
+    }
+    let certifying = Round(round.0 + CERTIFY);
+    let mut certified = dag
+        .slot(round, leader)
+        .map(|(block, _)| *block)
+        .filter(|block| quorum_at(dag, certifying, |entry| certifies(dag, entry, block)));
+    let first = certified.next();
+    assert!(certified.next().is_none(), "two blocks of round {round} by authority {leader} are certified");
+    first.map_or(Decision::Undecided, Decision::Commit)
+}
+
+/// By the first later slot, from round r+3 on, that is not skipped.
+fn decide_by_anchor(
+    dag: &DagState,
+    round: Round,
+    leader: AuthorityIndex,
+    later: &BTreeMap<Slot, Decision>,
+) -> Decision {
+    let first = Slot { round: Round(round.0 + ANCHOR), rank: 0 };
+    for decision in later.range(first..).map(|(_, decision)| *decision) {
+        match decision {
+            Decision::Skip => {}
+            Decision::Undecided => return Decision::Undecided,
+            Decision::Commit(anchor) => return decide_in_history(dag, round, leader, &anchor),
+        }
+    }
+    Decision::Undecided
+}
+
+fn decide_in_history(dag: &DagState, round: Round, leader: AuthorityIndex, anchor: &BlockRef) -> Decision {
+    let certifying = Round(round.0 + CERTIFY);
+    let history = history_at(dag, anchor, certifying);
+    let mut certified = dag.slot(round, leader).map(|(block, _)| *block).filter(|block| {
+        history.iter().any(|candidate| dag.get(candidate).is_some_and(|entry| certifies(dag, entry, block)))
+    });
+    let first = certified.next();
+    assert!(certified.next().is_none(), "two blocks of round {round} by authority {leader} are certified");
+    first.map_or(Decision::Skip, Decision::Commit)
+}
+
+/// Blocks of `round` in the history of `from`.
+fn history_at(dag: &DagState, from: &BlockRef, round: Round) -> BTreeSet<BlockRef> {
+    let mut front = BTreeSet::from([*from]);
+    let mut found = BTreeSet::new();
+    while let Some(block) = front.pop_last() {
+        if block.round <= round {
+            if block.round == round {
+                found.insert(block);
+            }
+            continue;
+        }
+        let Some(entry) = dag.get(&block) else { continue };
+        front.extend(entry.header.header().ancestors.iter().filter(|a| a.round >= round));
+    }
+    found
+}

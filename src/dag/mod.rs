@@ -1,0 +1,13 @@
+//! The DAG of block headers: which blocks are here, which wait for an ancestor, which have their payload.
+
+mod block_manager;
+mod rules;
+mod state;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use block_manager::{Admission, BlockManager};
+pub use rules::VerifiedHeader;
+pub use state::{DagBlock, DagState};
