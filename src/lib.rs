@@ -8,6 +8,8 @@ pub mod dag;
 pub mod error;
 pub mod execute;
 pub mod genesis;
+pub mod ingress;
 pub mod limits;
 pub mod mempool;
 pub mod types;
+pub mod verify;
