@@ -11,5 +11,6 @@ pub mod genesis;
 pub mod ingress;
 pub mod limits;
 pub mod mempool;
+pub mod proof;
 pub mod types;
 pub mod verify;
