@@ -15,3 +15,4 @@ mod fixture;
 mod strict_json;
 
 pub use error::ProofError;
+pub mod commitment;
