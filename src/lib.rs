@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod dag;
 pub mod error;
 pub mod execute;
+pub mod gateway;
 pub mod genesis;
 pub mod ingress;
 pub mod io;
