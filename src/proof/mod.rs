@@ -16,3 +16,4 @@ mod strict_json;
 
 pub use error::ProofError;
 pub mod commitment;
+pub mod tiles;
