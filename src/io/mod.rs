@@ -1,3 +1,6 @@
 //! The only room with files, sockets, clocks and threads.
 
 pub mod tile_store;
+//! Everything that touches the world outside: threads, sockets, clocks and files.
+
+pub mod verify_pool;
