@@ -14,6 +14,7 @@ pub mod ingress;
 pub mod io;
 pub mod limits;
 pub mod mempool;
+pub mod node;
 pub mod proof;
 pub mod types;
 pub mod verify;

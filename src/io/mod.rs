@@ -1,6 +1,4 @@
-//! The only room with files, sockets, clocks and threads.
-
-pub mod tile_store;
 //! Everything that touches the world outside: threads, sockets, clocks and files.
 
+pub mod tile_store;
 pub mod verify_pool;

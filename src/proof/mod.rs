@@ -15,5 +15,3 @@ mod fixture;
 mod strict_json;
 
 pub use error::ProofError;
-pub mod commitment;
-pub mod tiles;

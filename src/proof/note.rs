@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::codec::Writer as _;
-use crate::crypto::SecretKey;
+use crate::crypto::{SecretKey, Signed, verify_one};
 use crate::types::SIGNATURE_BYTES;
 
 /// Largest note that is read.
@@ -206,9 +206,7 @@ impl VerifierKey {
 
 /// Whether an Ed25519 signature holds: the one place in which notes decide that.
 fn signature_holds(public: &[u8; 32], message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
-    let signature = ed25519_dalek::Signature::from_bytes(signature);
-    ed25519_dalek::VerifyingKey::from_bytes(public)
-        .is_ok_and(|key| key.verify_strict(message, &signature).is_ok())
+    verify_one(&Signed { key: public, domain: &[], message, signature })
 }
 
 /// Signs a note's text as the log (type 0x01).

@@ -162,6 +162,9 @@ impl Header {
     }
 }
 
+/// Bytes of an encoded block reference.
+pub const BLOCK_REF_BYTES: usize = 42;
+
 /// Appends `round8 author2 digest32`.
 pub fn put_block_ref(out: &mut Vec<u8>, block: &BlockRef) {
     out.put_u64(block.round.0);

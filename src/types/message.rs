@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BlockRef, NetworkId, Round, SignedHeader, put_block_ref, read_block_ref};
+use super::{BLOCK_REF_BYTES, BlockRef, NetworkId, Round, SignedHeader, put_block_ref, read_block_ref};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::error::PeerError;
 use crate::limits::{
@@ -12,8 +12,6 @@ use crate::limits::{
 
 /// Version of the protocol between validators.
 pub const PROTOCOL_VERSION: u16 = 1;
-/// Bytes of an encoded block reference.
-const REF_BYTES: usize = 42;
 
 const HELLO: u8 = 1;
 const HEADER: u8 = 2;
@@ -82,7 +80,7 @@ pub fn frame_limit(kind: u8) -> Option<usize> {
         HELLO => Some(10),
         HEADER => Some(HEADER_BYTES_MAX),
         PAYLOAD => Some(PEER_FRAME_BYTES_MAX),
-        FETCH_HEADERS | FETCH_PAYLOADS => Some(2 + FETCH_REFS_MAX * REF_BYTES),
+        FETCH_HEADERS | FETCH_PAYLOADS => Some(2 + FETCH_REFS_MAX * BLOCK_REF_BYTES),
         FETCH_RANGE => Some(16),
         HEADERS => Some(FETCH_ANSWER_BYTES_MAX + HEADER_BYTES_MAX),
         _ => None,
@@ -149,7 +147,7 @@ impl PeerMessage {
         match self {
             Self::Header(header) => frame(HEADER, &[], header.bytes().clone()),
             Self::Payload { block, bytes } => {
-                let mut body = Vec::with_capacity(REF_BYTES);
+                let mut body = Vec::with_capacity(BLOCK_REF_BYTES);
                 put_block_ref(&mut body, block);
                 frame(PAYLOAD, &body, bytes.clone())
             }
@@ -211,7 +209,7 @@ impl PeerMessage {
 
 fn encode_refs(refs: &[BlockRef]) -> Vec<u8> {
     assert!(refs.len() <= FETCH_REFS_MAX, "a request for {} blocks was built", refs.len());
-    let mut body = Vec::with_capacity(2 + refs.len() * REF_BYTES);
+    let mut body = Vec::with_capacity(2 + refs.len() * BLOCK_REF_BYTES);
     body.put_len_u16(refs.len());
     for block in refs {
         put_block_ref(&mut body, block);

@@ -1,0 +1,144 @@
+//! From decided leaders to executed commits: write the record, wait until it is durable, hand it over in order.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::effect::{Effect, LogRecord, Reply};
+use super::machine::{Node, Now};
+use crate::consensus::{Commit, Decision};
+use crate::execute::{CommittedBlock, Executed, SubDag};
+use crate::types::{LogSeq, Round};
+
+/// Commits that are with the executor at one time.
+const EXECUTING_MAX: usize = 8;
+
+/// Commits that are not executed yet, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct CommitQueue {
+    queue: VecDeque<PendingCommit>,
+    /// How many of them, from the front, are with the executor.
+    executing: usize,
+    /// Transactions in them.
+    transactions: u64,
+}
+
+#[derive(Debug)]
+struct PendingCommit {
+    commit: Commit,
+    seq: LogSeq,
+    transactions: u64,
+}
+
+impl CommitQueue {
+    pub(super) fn push(&mut self, commit: Commit, seq: LogSeq, transactions: u64) {
+        self.transactions += transactions;
+        self.queue.push_back(PendingCommit { commit, seq, transactions });
+    }
+
+    /// Transactions that are committed and not executed.
+    pub(super) fn backlog(&self) -> u64 {
+        self.transactions
+    }
+
+    /// Lowest round of a block that waits for execution.
+    pub(super) fn oldest_round(&self) -> Option<Round> {
+        self.queue.iter().filter_map(|pending| pending.commit.blocks.first()).map(|block| block.round).min()
+    }
+}
+
+impl Node {
+    /// Decides what the DAG allows to decide and writes the commits down.
+    pub(super) fn try_commit(&mut self, out: &mut Vec<Effect>) {
+        if !std::mem::take(&mut self.dag_changed) {
+            return;
+        }
+        let mut last = None;
+        for (slot, decision) in self.committer.try_decide(&self.dag, self.next_slot) {
+            self.next_slot = self.committer.next_slot(slot);
+            let Decision::Commit(leader) = decision else {
+                self.stats.skipped_leaders += 1;
+                continue;
+            };
+            self.stats.committed_leaders += 1;
+            let commit = self.linearizer.commit(&mut self.dag, leader);
+            let seq = self.append(LogRecord::Commit(Bytes::from(commit.encode())), out);
+            let transactions = self.transactions_of(&commit);
+            self.commits.push(commit, seq, transactions);
+            last = Some(seq);
+        }
+        if let Some(seq) = last {
+            out.push(Effect::Sync(seq));
+            self.collect_garbage(out);
+        }
+    }
+
+    pub(super) fn transactions_of(&self, commit: &Commit) -> u64 {
+        let entries = commit.blocks.iter().filter_map(|block| self.dag.get(block));
+        entries.map(|entry| u64::from(entry.header.header().n_tx)).sum()
+    }
+
+    /// Hands commits to the executor: in order, once their record is durable and every payload is here and checked.
+    pub(super) fn try_execute(&mut self, out: &mut Vec<Effect>) {
+        while self.commits.executing < EXECUTING_MAX {
+            let Some(pending) = self.commits.queue.get(self.commits.executing) else { return };
+            if pending.seq > self.durable {
+                return;
+            }
+            let Some(sub_dag) = self.assemble(&pending.commit) else { return };
+            self.commits.executing += 1;
+            out.push(Effect::Execute(sub_dag));
+        }
+    }
+
+    /// The commit with its payloads; `None` if one is not here or not checked yet.
+    fn assemble(&self, commit: &Commit) -> Option<SubDag> {
+        let mut blocks = Vec::new();
+        for reference in &commit.blocks {
+            let entry = self
+                .dag
+                .get(reference)
+                .unwrap_or_else(|| panic!("{reference} was collected before execution"));
+            if entry.header.header().n_tx == 0 {
+                continue;
+            }
+            let payload = entry.payload.clone()?;
+            let verdicts = entry.verdicts.clone()?;
+            let payload_seq = entry.payload_seq?;
+            blocks.push(CommittedBlock { reference: *reference, payload, verdicts, payload_seq });
+        }
+        Some(SubDag {
+            index: commit.index,
+            leader: commit.leader,
+            time: commit.time,
+            digest: commit.digest(),
+            blocks,
+        })
+    }
+
+    pub(super) fn on_executed(&mut self, now: Now, executed: Executed, out: &mut Vec<Effect>) {
+        let pending = self
+            .commits
+            .queue
+            .pop_front()
+            .unwrap_or_else(|| panic!("a commit was executed that nobody gave"));
+        let index = pending.commit.index;
+        assert_eq!(index, executed.head.commit, "commits are executed in order");
+        self.commits.executing -= 1;
+        self.commits.transactions -= pending.transactions;
+        self.stats.executed = index;
+        for block in &pending.commit.blocks {
+            self.dag.drop_payload(block);
+        }
+        for block in &executed.blocks {
+            let Some(txs) = self.own_blocks.remove(&block.reference) else { continue };
+            for (tx, outcome) in txs.into_iter().zip(&block.outcomes) {
+                if let Some(ticket) = tx.ticket {
+                    out.push(Effect::Reply { ticket, reply: Reply::Final(*outcome) });
+                }
+            }
+        }
+        self.checkpoints.executed(now, &executed, &self.config.cosign_key, out);
+        self.collect_garbage(out);
+    }
+}

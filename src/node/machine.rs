@@ -1,0 +1,386 @@
+//! The node itself: takes inputs, moves blocks through DAG, order and execution, and keeps time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::checkpoints::Checkpoints;
+use super::commits::CommitQueue;
+use super::effect::{Effect, Input, LogRecord, Reply};
+use super::fetcher::Fetcher;
+use super::proposer::Proposer;
+use super::recovery::Recovered;
+use crate::committee::Committee;
+use crate::consensus::{Committer, LeaderSchedule, Linearizer, Slot};
+use crate::crypto::{Domain, Purpose, SecretKey};
+use crate::dag::{Admission, BlockManager, DagState, VerifiedHeader};
+use crate::error::PeerError;
+use crate::execute::{LedgerHead, Verdict};
+use crate::genesis::Genesis;
+use crate::mempool::{Mempool, MempoolLimits, PooledTransaction};
+use crate::types::{
+    AuthorityIndex, BlockRef, CommitIndex, FetchRequest, LogSeq, Payload, PeerMessage, Round, SignedHeader,
+    TimestampMs,
+};
+
+/// Rounds that a header may be ahead of the DAG. What is farther ahead is fetched in ranges, in causal order.
+const HORIZON_ROUNDS: u64 = 256;
+/// Payloads that came before their headers, for each author.
+const EARLY_PAYLOADS_PER_AUTHOR_MAX: usize = 4;
+
+/// What the node is told of time with every input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds since some fixed moment; never goes back. Timers run by it.
+    pub monotonic_us: u64,
+    /// The machine's idea of the time of day. Goes into headers and nowhere else.
+    pub wall: TimestampMs,
+}
+
+/// Pace of rounds and of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Longest wait for a leader's block, 2Δ.
+    pub leader_timeout_us: u64,
+    /// Least time between two own blocks while there is something to order.
+    pub min_round_interval_us: u64,
+    /// Least time between two own blocks while there is nothing to order.
+    pub idle_round_interval_us: u64,
+    /// Wait for an answer before another peer is asked.
+    pub fetch_timeout_us: u64,
+    /// Wait for a pushed payload before it is asked for.
+    pub payload_grace_us: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            leader_timeout_us: 300_000,
+            min_round_interval_us: 4_000,
+            idle_round_interval_us: 150_000,
+            fetch_timeout_us: 500_000,
+            payload_grace_us: 60_000,
+        }
+    }
+}
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// Which validator this is.
+    pub authority: AuthorityIndex,
+    /// Signs headers.
+    pub consensus_key: SecretKey,
+    /// Cosigns checkpoints.
+    pub cosign_key: SecretKey,
+    /// Pace of rounds and of requests.
+    pub pace: Pace,
+    /// Bounds of the pool and of own blocks.
+    pub mempool: MempoolLimits,
+    /// Transactions that may be committed and not executed yet before own blocks go out empty.
+    pub execution_backlog_max: u64,
+}
+
+/// Figures for operators.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// Round of the last own block.
+    pub own_round: Round,
+    /// Highest round with a quorum of blocks.
+    pub quorum_round: Round,
+    /// Last commit.
+    pub commit: CommitIndex,
+    /// Last commit that was executed.
+    pub executed: CommitIndex,
+    /// Transactions in the pool.
+    pub mempool: usize,
+    /// Blocks in the DAG.
+    pub dag_blocks: usize,
+    /// Headers that wait for ancestors.
+    pub suspended: usize,
+    /// Headers and payloads that are being asked for.
+    pub fetching: usize,
+    /// Second blocks of one author in one round that were seen.
+    pub equivocations: u64,
+    /// Leader slots that were skipped.
+    pub skipped_leaders: u64,
+    /// Leader slots that were committed.
+    pub committed_leaders: u64,
+}
+
+/// The machine. See the module's text.
+#[derive(Debug)]
+pub struct Node {
+    pub(super) config: NodeConfig,
+    pub(super) committee: Arc<Committee>,
+    pub(super) header_domain: Domain,
+    pub(super) dag: DagState,
+    pub(super) manager: BlockManager,
+    pub(super) committer: Committer,
+    pub(super) linearizer: Linearizer,
+    pub(super) next_slot: Slot,
+    pub(super) mempool: Mempool,
+    pub(super) proposer: Proposer,
+    pub(super) commits: CommitQueue,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) fetcher: Fetcher,
+    /// Own blocks that are not executed yet, with the transactions that went into them.
+    pub(super) own_blocks: BTreeMap<BlockRef, Vec<PooledTransaction>>,
+    early_payloads: BTreeMap<BlockRef, (AuthorityIndex, Arc<Payload>)>,
+    /// Payloads of the log that the pipeline has to look at again.
+    pub(super) unverified: Vec<(BlockRef, Arc<Payload>)>,
+    /// Number of the last record given to the log.
+    pub(super) last_seq: LogSeq,
+    /// Records up to this one are durable.
+    pub(super) durable: LogSeq,
+    pub(super) quorum_round: Round,
+    pub(super) dag_changed: bool,
+    pub(super) stats: NodeStats,
+    halted: bool,
+}
+
+impl Node {
+    /// A node that goes on where its log ended; `executed` is what its state holds.
+    ///
+    /// # Panics
+    /// If the state is ahead of the log: commits are executed only once their record is durable.
+    #[must_use]
+    pub fn new(config: NodeConfig, genesis: &Genesis, recovered: Recovered, executed: LedgerHead) -> Self {
+        let committee = Arc::new(genesis.committee());
+        let parameters = genesis.parameters();
+        let schedule = LeaderSchedule::new(Arc::clone(&committee), parameters.leaders_per_round);
+        let mut node = Self {
+            header_domain: Domain::new(Purpose::Header, genesis.network()),
+            dag: DagState::new(Arc::clone(&committee), Round(0)),
+            manager: BlockManager::new(HORIZON_ROUNDS),
+            committer: Committer::new(schedule),
+            linearizer: Linearizer::new(genesis.created(), parameters.gc_depth),
+            next_slot: Slot { round: Round(1), rank: 0 },
+            mempool: Mempool::new(config.mempool),
+            proposer: Proposer::new(&committee, config.authority),
+            commits: CommitQueue::default(),
+            checkpoints: Checkpoints::new(&committee, genesis.origin(), config.authority),
+            fetcher: Fetcher::new(&committee, config.authority, config.pace),
+            own_blocks: BTreeMap::new(),
+            early_payloads: BTreeMap::new(),
+            unverified: Vec::new(),
+            last_seq: LogSeq(0),
+            durable: LogSeq(0),
+            quorum_round: Round(0),
+            dag_changed: true,
+            stats: NodeStats::default(),
+            halted: false,
+            committee,
+            config,
+        };
+        node.resume(recovered, executed);
+        node
+    }
+
+    /// Which validator this is.
+    #[must_use]
+    pub fn authority(&self) -> AuthorityIndex {
+        self.config.authority
+    }
+
+    /// Figures for operators.
+    #[must_use]
+    pub fn stats(&self) -> NodeStats {
+        NodeStats {
+            own_round: self.proposer.last().round,
+            quorum_round: self.quorum_round,
+            commit: self.linearizer.index(),
+            mempool: self.mempool.len(),
+            dag_blocks: self.dag.len(),
+            suspended: self.manager.suspended_len(),
+            fetching: self.fetcher.len(),
+            ..self.stats
+        }
+    }
+
+    /// Takes one input. Effects are appended to `out`, to be carried out in their order.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        if self.halted {
+            return;
+        }
+        match input {
+            Input::PeerUp(peer) => self.on_peer_up(peer, out),
+            Input::PeerDown(peer) => self.fetcher.peer_down(peer),
+            Input::Headers(headers) => self.on_headers(now, headers, out),
+            Input::Payload { from, block, payload } => self.on_payload(from, block, payload, out),
+            Input::Fetch { from, request } => self.on_fetch(from, request, out),
+            Input::Transactions(txs) => self.on_transactions(txs, out),
+            Input::Verified { block, verdicts } => self.on_verified(&block, verdicts),
+            Input::Synced(seq) => self.durable = self.durable.max(seq),
+            Input::Executed(executed) => self.on_executed(now, *executed, out),
+            Input::Tick => {}
+        }
+        self.progress(now, out);
+    }
+
+    /// When to give [`Input::Tick`], on the monotonic clock; `None` if nothing waits for time.
+    #[must_use]
+    pub fn next_timeout(&self, now: Now) -> Option<u64> {
+        let fetch = self.fetcher.next_timeout(now);
+        [self.propose_timeout(now), fetch].into_iter().flatten().min()
+    }
+
+    /// Everything that may have become possible by the last input.
+    fn progress(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for (block, payload) in self.take_unverified() {
+            out.push(Effect::Verify { block, payload });
+        }
+        self.flush_outbox(now, out);
+        self.try_commit(out);
+        while self.try_propose(now, out) {
+            self.try_commit(out);
+        }
+        self.resend_latest(now, out);
+        self.try_execute(out);
+        let missing = self.manager.missing();
+        self.fetcher.poll(now, self.quorum_round, missing, out);
+        if let Some(reason) = self.checkpoints.divergence() {
+            self.halted = true;
+            out.push(Effect::Halt(reason));
+        }
+    }
+
+    fn on_peer_up(&mut self, peer: AuthorityIndex, out: &mut Vec<Effect>) {
+        self.fetcher.peer_up(peer);
+        if let Some(header) = self.proposer.latest_sent() {
+            out.push(Effect::Send { to: peer, message: PeerMessage::Header(SignedHeader::clone(header)) });
+        }
+    }
+
+    fn on_headers(&mut self, now: Now, headers: Vec<VerifiedHeader>, out: &mut Vec<Effect>) {
+        for header in headers {
+            let block = header.reference();
+            self.fetcher.saw_header(&block);
+            match self.manager.admit(&self.dag, header) {
+                Admission::Accepted(ready) => {
+                    for header in ready {
+                        self.accept(now, header, out);
+                    }
+                }
+                Admission::Suspended(_) | Admission::Known | Admission::Refused => {}
+            }
+        }
+    }
+
+    /// Enters a header into the DAG, with what came before it of its payload.
+    pub(super) fn accept(&mut self, now: Now, header: VerifiedHeader, out: &mut Vec<Effect>) {
+        let block = header.reference();
+        if self.dag.slot(block.round, block.author).next().is_some() {
+            self.stats.equivocations += 1;
+        }
+        self.append(LogRecord::Header(header.clone()), out);
+        self.checkpoints.collect_votes(&header, out);
+        self.enter(header);
+        if block.author == self.config.authority {
+            self.proposer.adopt(block);
+        }
+        if self.dag.get(&block).is_some_and(|entry| entry.payload_seq.is_none()) {
+            if let Some((from, payload)) = self.early_payloads.remove(&block) {
+                self.on_payload(from, block, payload, out);
+            }
+            if self.dag.get(&block).is_some_and(|entry| entry.payload_seq.is_none()) {
+                self.fetcher.want_payload(now, block);
+            }
+        }
+    }
+
+    /// Enters a header into the DAG and follows the quorum round.
+    pub(super) fn enter(&mut self, header: VerifiedHeader) {
+        self.dag.insert(header);
+        while self.dag.accepted_stake(self.quorum_round.next()).is_quorum(&self.committee) {
+            self.quorum_round = self.quorum_round.next();
+        }
+        self.dag_changed = true;
+    }
+
+    fn on_payload(
+        &mut self,
+        from: AuthorityIndex,
+        block: BlockRef,
+        payload: Arc<Payload>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(entry) = self.dag.get(&block) else {
+            self.keep_early(from, block, payload);
+            return;
+        };
+        if entry.payload_seq.is_some() {
+            return;
+        }
+        if !payload.matches(entry.header.header()) {
+            out.push(Effect::Blame { peer: from, error: PeerError::PayloadMismatch(block) });
+            return;
+        }
+        let seq = self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out);
+        self.fetcher.got_payload(&block);
+        self.dag.set_payload(&block, Arc::clone(&payload), seq);
+        out.push(Effect::Verify { block, payload });
+    }
+
+    /// Keeps a payload whose header is on its way, within bounds.
+    fn keep_early(&mut self, from: AuthorityIndex, block: BlockRef, payload: Arc<Payload>) {
+        let plausible = self.committee.contains(block.author)
+            && block.round > self.dag.gc_round()
+            && block.round.0 <= self.dag.highest_round().0 + HORIZON_ROUNDS;
+        let held = self.early_payloads.keys().filter(|early| early.author == block.author).count();
+        if plausible && held < EARLY_PAYLOADS_PER_AUTHOR_MAX {
+            self.early_payloads.insert(block, (from, payload));
+        }
+    }
+
+    fn on_verified(&mut self, block: &BlockRef, verdicts: Arc<[Verdict]>) {
+        self.dag.set_verdicts(block, verdicts);
+    }
+
+    fn on_transactions(&mut self, txs: Vec<PooledTransaction>, out: &mut Vec<Effect>) {
+        for tx in txs {
+            let ticket = tx.ticket;
+            let reply = match self.mempool.push(tx) {
+                Ok(()) => Reply::Accepted,
+                Err(_full) => Reply::Busy,
+            };
+            if let Some(ticket) = ticket {
+                out.push(Effect::Reply { ticket, reply });
+            }
+        }
+    }
+
+    fn on_fetch(&self, from: AuthorityIndex, request: FetchRequest, out: &mut Vec<Effect>) {
+        self.fetcher.serve(&self.dag, from, request, out);
+    }
+
+    /// Gives a record to the log and returns its number.
+    pub(super) fn append(&mut self, record: LogRecord, out: &mut Vec<Effect>) -> LogSeq {
+        self.last_seq.0 += 1;
+        out.push(Effect::Append { seq: self.last_seq, record });
+        self.last_seq
+    }
+
+    /// Forgets blocks that no commit can hold any more and that nothing waits for.
+    pub(super) fn collect_garbage(&mut self, out: &mut Vec<Effect>) {
+        // Blocks of commits that wait for execution stay, though a later commit could not hold them.
+        let round = match self.commits.oldest_round() {
+            Some(oldest) => self.linearizer.gc_round().min(oldest.previous()),
+            None => self.linearizer.gc_round(),
+        };
+        if round <= self.dag.gc_round() {
+            return;
+        }
+        for orphan in self.dag.collect_garbage(round) {
+            if let Some(txs) = self.own_blocks.remove(&orphan) {
+                self.mempool.put_back(txs);
+            }
+        }
+        self.early_payloads.retain(|block, _| block.round > round);
+        self.fetcher.collect_garbage(round);
+        for header in self.manager.collect_garbage(round) {
+            // Their payloads are asked for as if they had just come; the moment does not matter.
+            let now = Now { monotonic_us: 0, wall: TimestampMs(0) };
+            self.accept(now, header, out);
+        }
+    }
+}

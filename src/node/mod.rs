@@ -1,0 +1,18 @@
+//! The deterministic machine that a validator is: `handle(now, Input, &mut Vec<Effect>)`.
+//!
+//! It owns no clock, no socket, no file and no thread. What it wants done leaves as [`Effect`]s; the answers come back
+//! as [`Input`]s. The same inputs in the same order give the same effects, whoever drives it: `io` or `sim`.
+
+mod checkpoints;
+mod commits;
+mod effect;
+mod fetcher;
+mod machine;
+mod proposer;
+mod recovery;
+
+pub use checkpoints::CertifiedHead;
+pub use effect::{Effect, Input, LogKey, LogRecord, RecordKind, Reply};
+pub use fetcher::serve_from_log;
+pub use machine::{Node, NodeConfig, NodeStats, Now, Pace};
+pub use recovery::{RecoverError, Recovered};

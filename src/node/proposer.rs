@@ -1,0 +1,273 @@
+//! When this validator makes a block, and what goes into it.
+//!
+//! The conditions are those of the Push pacemaker (Starfish, eprint 2025/567), which is proved live: A1 and A2 let a
+//! validator advance to a round, C1 to C3 let it make its block there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::effect::{Effect, LogRecord};
+use super::machine::{Node, Now};
+use crate::committee::{Committee, StakeSum};
+use crate::dag::VerifiedHeader;
+use crate::execute::Verdict;
+use crate::types::{
+    AuthorityIndex, BlockRef, Header, LogSeq, Payload, PeerMessage, Round, SignedHeader, SystemMessage,
+    TimestampMs,
+};
+
+/// State of making own blocks.
+#[derive(Debug)]
+pub(super) struct Proposer {
+    last: BlockRef,
+    last_time: TimestampMs,
+    last_created_us: u64,
+    /// Since when the next round could be entered (A1 and A2).
+    ready_since_us: Option<u64>,
+    /// Own blocks that are not durable yet: they do not leave before.
+    outbox: VecDeque<(LogSeq, VerifiedHeader, Arc<Payload>)>,
+    latest_sent: Option<VerifiedHeader>,
+    last_sent_us: u64,
+    /// For each author the highest round that an own block has named as ancestor.
+    named: Vec<Round>,
+}
+
+/// Whether a block may be made now.
+enum Readiness {
+    Now,
+    At(u64),
+    NotYet,
+}
+
+impl Proposer {
+    pub(super) fn new(committee: &Committee, own: AuthorityIndex) -> Self {
+        Self {
+            last: committee.genesis_block(own),
+            last_time: TimestampMs(0),
+            last_created_us: 0,
+            ready_since_us: None,
+            outbox: VecDeque::new(),
+            latest_sent: None,
+            last_sent_us: 0,
+            named: vec![Round(0); committee.size()],
+        }
+    }
+
+    /// Last own block.
+    pub(super) fn last(&self) -> BlockRef {
+        self.last
+    }
+
+    /// Last own block that is durable.
+    pub(super) fn latest_sent(&self) -> Option<&VerifiedHeader> {
+        self.latest_sent.as_ref()
+    }
+
+    /// An own block entered the DAG: made now, found in the log, or come back from a peer. No round up to its own is ever
+    /// signed again.
+    pub(super) fn adopt(&mut self, block: BlockRef) {
+        if block.round > self.last.round {
+            self.last = block;
+            self.ready_since_us = None;
+        }
+    }
+
+    /// Goes on behind the last own block of the log.
+    pub(super) fn resume(&mut self, header: VerifiedHeader) {
+        self.adopt(header.reference());
+        self.last_time = self.last_time.max(header.header().time);
+        self.latest_sent = Some(header);
+    }
+}
+
+impl Node {
+    /// Sends own blocks that became durable: all headers first, since they are what others wait for.
+    pub(super) fn flush_outbox(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let mut payloads = Vec::new();
+        while let Some((seq, header, payload)) = self.proposer.outbox.pop_front() {
+            if seq > self.durable {
+                self.proposer.outbox.push_front((seq, header, payload));
+                break;
+            }
+            out.push(Effect::Broadcast(PeerMessage::Header(SignedHeader::clone(&header))));
+            if !payload.is_empty() {
+                payloads
+                    .push(PeerMessage::Payload { block: header.reference(), bytes: payload.bytes().clone() });
+            }
+            self.proposer.latest_sent = Some(header);
+            self.proposer.last_sent_us = now.monotonic_us;
+        }
+        out.extend(payloads.into_iter().map(Effect::Broadcast));
+    }
+
+    /// Sends the last own header again if nothing has moved for long: the first copies may have been lost.
+    pub(super) fn resend_latest(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if now.monotonic_us < self.resend_at() {
+            return;
+        }
+        if let Some(header) = &self.proposer.latest_sent {
+            out.push(Effect::Broadcast(PeerMessage::Header(SignedHeader::clone(header))));
+            self.proposer.last_sent_us = now.monotonic_us;
+        }
+    }
+
+    fn resend_at(&self) -> u64 {
+        self.proposer.last_sent_us + 2 * self.config.pace.leader_timeout_us
+    }
+
+    /// Makes the next own block if the pacemaker allows it. Returns whether it did: there may be another to make.
+    pub(super) fn try_propose(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
+        let Some(round) = self.next_round() else {
+            self.proposer.ready_since_us = None;
+            return false;
+        };
+        self.proposer.ready_since_us.get_or_insert(now.monotonic_us);
+        if !matches!(self.readiness(now, round), Readiness::Now) {
+            return false;
+        }
+        self.propose(now, round, out);
+        true
+    }
+
+    /// When time alone may let the next block be made, or the last be sent again.
+    pub(super) fn propose_timeout(&self, now: Now) -> Option<u64> {
+        let propose = self.next_round().and_then(|round| match self.readiness(now, round) {
+            Readiness::Now => Some(now.monotonic_us),
+            Readiness::At(at) => Some(at),
+            Readiness::NotYet => None,
+        });
+        let resend = self.proposer.latest_sent.as_ref().map(|_| self.resend_at());
+        [propose, resend].into_iter().flatten().min()
+    }
+
+    /// The round to make a block of: A1 and A2 hold for it.
+    ///
+    /// A validator that was away for longer than garbage collection reaches back enters at the round of the others: the
+    /// blocks in between could enter no commit. (Jumping otherwise would break the pacemaker's proof.)
+    fn next_round(&self) -> Option<Round> {
+        let last = self.proposer.last.round;
+        let round = if self.quorum_round.0 > last.0 + self.gc_depth() { self.quorum_round } else { last };
+        let available = self.dag.available_stake(round).is_quorum(&self.committee);
+        available.then(|| round.next())
+    }
+
+    fn gc_depth(&self) -> u64 {
+        self.linearizer.gc_depth()
+    }
+
+    fn readiness(&self, now: Now, round: Round) -> Readiness {
+        let pace = &self.config.pace;
+        // C3: the others are there already.
+        if self.quorum_round >= round {
+            return Readiness::Now;
+        }
+        let Some(ready_since) = self.proposer.ready_since_us else { return Readiness::NotYet };
+        let earliest = self.proposer.last_created_us
+            + if self.has_work() { pace.min_round_interval_us } else { pace.idle_round_interval_us };
+        // C2: the leader had its time. C1: it did not need it.
+        let timeout = (ready_since + pace.leader_timeout_us).max(earliest);
+        let at = if self.leaders_are_settled(round.previous()) { earliest } else { timeout };
+        if at <= now.monotonic_us { Readiness::Now } else { Readiness::At(at) }
+    }
+
+    /// Whether blocks are needed for more than keeping the pace.
+    fn has_work(&self) -> bool {
+        !self.mempool.is_empty() || self.dag.uncommitted_transactions() > 0 || self.checkpoints.has_own_vote()
+    }
+
+    /// C1: the leader's block of `parent` is here, and the leader of the round before has a quorum of votes or of blocks
+    /// that do not vote for it, among blocks that can be named as ancestors.
+    fn leaders_are_settled(&self, parent: Round) -> bool {
+        if parent == Round(0) {
+            return true;
+        }
+        let leader = self.committer.schedule().primary(parent);
+        if !self.dag.slot(parent, leader).any(|(_, entry)| entry.available) {
+            return false;
+        }
+        let before = parent.previous();
+        if before == Round(0) {
+            return true;
+        }
+        let leader = self.committer.schedule().primary(before);
+        let (mut votes, mut blames) = (StakeSum::new(&self.committee), StakeSum::new(&self.committee));
+        for (block, entry) in self.dag.round(parent).filter(|(_, entry)| entry.available) {
+            let voted =
+                entry.header.header().ancestors.iter().any(|a| a.round == before && a.author == leader);
+            let sum = if voted { &mut votes } else { &mut blames };
+            sum.add(&self.committee, block.author);
+        }
+        votes.is_quorum(&self.committee) || blames.is_quorum(&self.committee)
+    }
+
+    fn propose(&mut self, now: Now, round: Round, out: &mut Vec<Effect>) {
+        let ancestors = self.choose_ancestors(round);
+        let (payload, txs) = if self.commits.backlog() < self.config.execution_backlog_max {
+            self.mempool.take_block()
+        } else {
+            (Payload::empty(), Vec::new())
+        };
+        let time = now.wall.max(self.proposer.last_time);
+        let header = Header {
+            epoch: self.committee.epoch(),
+            round,
+            author: self.config.authority,
+            time,
+            ancestors,
+            n_tx: count(payload.len()),
+            payload_len: count(payload.bytes().len()),
+            payload_root: payload.root(),
+            system: self.checkpoints.take_own_vote().map(SystemMessage::CheckpointVote).into_iter().collect(),
+        };
+        let key = &self.config.consensus_key;
+        let header =
+            VerifiedHeader::trusted(SignedHeader::build(header, |b| key.sign(&self.header_domain, b)));
+        let block = header.reference();
+        self.proposer.last_time = time;
+        self.proposer.last_created_us = now.monotonic_us;
+        let payload = Arc::new(payload);
+        let mut seq = self.append(LogRecord::Header(header.clone()), out);
+        self.checkpoints.collect_votes(&header, out);
+        self.enter(header.clone());
+        if !payload.is_empty() {
+            seq = self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out);
+            self.dag.set_payload(&block, Arc::clone(&payload), seq);
+            // The pipeline verified them before they entered the pool.
+            self.dag.set_verdicts(&block, vec![Verdict::Valid; payload.len()].into());
+            self.own_blocks.insert(block, txs);
+        }
+        assert!(
+            self.dag.get(&block).is_some_and(|entry| entry.available),
+            "own block {block} names what is not here"
+        );
+        self.proposer.adopt(block);
+        self.proposer.outbox.push_back((seq, header, payload));
+        out.push(Effect::Sync(seq));
+    }
+
+    /// The last own block, then of each other author the latest available block below `round` that no own block named
+    /// before.
+    fn choose_ancestors(&mut self, round: Round) -> Vec<BlockRef> {
+        let own = self.proposer.last;
+        let mut ancestors = vec![own];
+        for author in self.committee.indices().filter(|author| *author != own.author) {
+            let named = &mut self.proposer.named[author.as_usize()];
+            let block = if round == Round(1) {
+                self.committee.genesis_block(author)
+            } else {
+                match self.dag.latest_available(author, round) {
+                    Some(block) if block.round > *named => block,
+                    _ => continue,
+                }
+            };
+            *named = block.round;
+            ancestors.push(block);
+        }
+        ancestors
+    }
+}
+
+/// Counts and lengths of a payload are far below 32 bits.
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or_else(|_| unreachable!("payload sizes are bounded by 4 MiB"))
+}

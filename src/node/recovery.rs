@@ -1,0 +1,218 @@
+//! What a node finds in its log when it starts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::effect::{LogKey, RecordKind};
+use super::machine::{Node, Now};
+use crate::codec::{DecodeError, Reader};
+use crate::consensus::{Commit, CommitDecodeError, Slot};
+use crate::dag::VerifiedHeader;
+use crate::execute::LedgerHead;
+use crate::types::{
+    AuthorityIndex, BlockRef, CommitIndex, LogSeq, Payload, Round, SignedHeader, TimestampMs, read_block_ref,
+};
+
+/// Why a record of the log cannot be used. The log's checksums held, so it was written by another program or a bug.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("log record {seq} of kind {kind}: {why}")]
+pub struct RecoverError {
+    /// Number of the record.
+    pub seq: LogSeq,
+    /// Its kind byte.
+    pub kind: u8,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Collects the records of the log, in order, and keeps what the node needs to go on: blocks above garbage collection,
+/// commits that are not executed, the last own block.
+#[derive(Debug)]
+pub struct Recovered {
+    authority: AuthorityIndex,
+    executed: CommitIndex,
+    gc_depth: u64,
+    last_seq: LogSeq,
+    headers: BTreeMap<BlockRef, VerifiedHeader>,
+    payloads: BTreeMap<BlockRef, (LogSeq, Bytes)>,
+    committed: BTreeMap<BlockRef, CommitIndex>,
+    pending: Vec<(Commit, LogSeq)>,
+    last_commit: Option<Commit>,
+    own: Option<VerifiedHeader>,
+}
+
+impl Recovered {
+    /// Nothing yet. `executed` is the commit that the state holds.
+    #[must_use]
+    pub fn new(authority: AuthorityIndex, executed: CommitIndex, gc_depth: u64) -> Self {
+        Self {
+            authority,
+            executed,
+            gc_depth,
+            last_seq: LogSeq(0),
+            headers: BTreeMap::new(),
+            payloads: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            pending: Vec::new(),
+            last_commit: None,
+            own: None,
+        }
+    }
+
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// If it does not decode.
+    pub fn record(&mut self, seq: LogSeq, kind: u8, bytes: Bytes) -> Result<(), RecoverError> {
+        let fail = |why: String| RecoverError { seq, kind, why };
+        match RecordKind::from_code(kind).ok_or_else(|| fail("unknown kind".to_owned()))? {
+            RecordKind::Header => {
+                let header = SignedHeader::decode(bytes).map_err(|error| fail(error.to_string()))?;
+                let header = VerifiedHeader::trusted(header);
+                if header.header().author == self.authority
+                    && self.own.as_ref().is_none_or(|own| own.header().round < header.header().round)
+                {
+                    self.own = Some(header.clone());
+                }
+                self.headers.insert(header.reference(), header);
+            }
+            RecordKind::Payload => {
+                let (block, at) = payload_block(&bytes).map_err(|error| fail(error.to_string()))?;
+                self.payloads.insert(block, (seq, bytes.slice(at..)));
+            }
+            RecordKind::Commit => {
+                let commit =
+                    Commit::decode(&bytes).map_err(|error: CommitDecodeError| fail(error.to_string()))?;
+                self.commit(seq, commit);
+            }
+        }
+        self.last_seq = seq;
+        Ok(())
+    }
+
+    fn commit(&mut self, seq: LogSeq, commit: Commit) {
+        for block in &commit.blocks {
+            self.committed.insert(*block, commit.index);
+        }
+        if commit.index > self.executed {
+            self.pending.push((commit.clone(), seq));
+        }
+        let oldest_pending =
+            self.pending.iter().filter_map(|(commit, _)| commit.blocks.first()).map(|b| b.round).min();
+        let mut gc_round = Round(commit.leader.round.0.saturating_sub(self.gc_depth));
+        if let Some(oldest) = oldest_pending {
+            gc_round = gc_round.min(oldest.previous());
+        }
+        let first = BlockRef { round: gc_round.next(), ..BlockRef::default() };
+        self.headers = self.headers.split_off(&first);
+        self.payloads = self.payloads.split_off(&first);
+        self.committed = self.committed.split_off(&first);
+        self.last_commit = Some(commit);
+    }
+
+    /// Last commit found.
+    #[must_use]
+    pub fn last_commit(&self) -> Option<&Commit> {
+        self.last_commit.as_ref()
+    }
+}
+
+/// Block and offset of the payload in a payload record.
+fn payload_block(bytes: &[u8]) -> Result<(BlockRef, usize), DecodeError> {
+    let mut r = Reader::new(bytes);
+    let block = read_block_ref(&mut r)?;
+    Ok((block, r.position()))
+}
+
+impl LogKey {
+    /// What a record of the log is found by; `None` for commits and for what does not decode.
+    #[must_use]
+    pub fn of(kind: u8, bytes: &[u8]) -> Option<Self> {
+        let kind = RecordKind::from_code(kind)?;
+        let block = match kind {
+            RecordKind::Header => SignedHeader::decode(Bytes::copy_from_slice(bytes)).ok()?.reference(),
+            RecordKind::Payload => payload_block(bytes).ok()?.0,
+            RecordKind::Commit => return None,
+        };
+        Some(Self { kind, block })
+    }
+}
+
+impl Node {
+    /// Puts what the log held into place.
+    pub(super) fn resume(&mut self, recovered: Recovered, executed: LedgerHead) {
+        let found = recovered.last_commit.as_ref().map_or(CommitIndex(0), |commit| commit.index);
+        assert!(executed.commit <= found, "the state holds commit {}, the log only {found}", executed.commit);
+        self.last_seq = recovered.last_seq;
+        self.durable = recovered.last_seq;
+        self.stats.executed = executed.commit;
+        let first = recovered.headers.keys().next().map_or(Round(0), |block| block.round.previous());
+        if let Some(commit) = &recovered.last_commit {
+            self.linearizer.resume(commit);
+            self.next_slot = self.slot_after(commit);
+            self.dag.collect_garbage(self.linearizer.gc_round().min(first));
+            self.quorum_round = self.dag.gc_round();
+        }
+        self.resume_blocks(&recovered);
+        if let Some(own) = recovered.own {
+            self.proposer.resume(own);
+        }
+        for (commit, seq) in recovered.pending {
+            let transactions = self.transactions_of(&commit);
+            self.commits.push(commit, seq, transactions);
+        }
+        self.checkpoints.resume(executed);
+    }
+
+    fn resume_blocks(&mut self, recovered: &Recovered) {
+        let start = Now { monotonic_us: 0, wall: TimestampMs(0) };
+        for (block, header) in &recovered.headers {
+            if block.round <= self.dag.gc_round() {
+                continue;
+            }
+            // Ascending order of rounds puts ancestors first; the log holds all of them.
+            self.enter(header.clone());
+            if let Some(commit) = recovered.committed.get(block) {
+                self.dag.set_committed(block);
+                let executed = *commit <= self.stats.executed;
+                if executed {
+                    // Neither payload nor verdicts are needed again; the log serves them to peers.
+                    let seq = recovered.payloads.get(block).map_or(LogSeq(0), |(seq, _)| *seq);
+                    self.dag.set_payload(block, Arc::new(Payload::empty()), seq);
+                    self.dag.drop_payload(block);
+                    continue;
+                }
+            }
+            if self.dag.get(block).is_some_and(|entry| entry.payload_seq.is_some()) {
+                continue;
+            }
+            match recovered.payloads.get(block).map(|(seq, bytes)| (*seq, Payload::decode(bytes.clone()))) {
+                Some((seq, Ok(payload))) => {
+                    let payload = Arc::new(payload);
+                    self.dag.set_payload(block, Arc::clone(&payload), seq);
+                    self.unverified.push((*block, payload));
+                }
+                Some((_, Err(error))) => panic!("payload of {block} in the log: {error}"),
+                None => self.fetcher.want_payload(start, *block),
+            }
+        }
+    }
+
+    /// The slot behind the leader of a commit.
+    fn slot_after(&self, commit: &Commit) -> Slot {
+        let leaders = self.committer.schedule().leaders(commit.leader.round);
+        let rank = leaders
+            .iter()
+            .position(|leader| *leader == commit.leader.author)
+            .unwrap_or_else(|| panic!("{} in the log leads no slot of its round", commit.leader));
+        self.committer.next_slot(Slot { round: commit.leader.round, rank })
+    }
+
+    /// Verdicts are kept in memory alone: after a restart the pipeline looks at these payloads again.
+    pub(super) fn take_unverified(&mut self) -> Vec<(BlockRef, Arc<Payload>)> {
+        std::mem::take(&mut self.unverified)
+    }
+}
