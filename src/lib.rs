@@ -16,5 +16,8 @@ pub mod limits;
 pub mod mempool;
 pub mod node;
 pub mod proof;
+pub mod io;
+pub mod limits;
+pub mod log;
 pub mod types;
 pub mod verify;
