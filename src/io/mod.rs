@@ -1,9 +1,8 @@
 //! Everything that touches the world outside: threads, sockets, clocks and files.
 
-pub mod tile_store;
-pub mod verify_pool;
-//! The room of files, threads and sockets: everything that the sans-IO rooms are driven by.
-
 pub mod disk;
 pub mod files;
 pub mod log_store;
+pub mod state_store;
+pub mod tile_store;
+pub mod verify_pool;
