@@ -354,11 +354,7 @@ impl Record for Tally {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            executed: r.u64("executed")?,
-            duplicate: r.u64("duplicate")?,
-            skipped: r.u64("skipped")?,
-        })
+        Ok(Self { executed: r.u64("executed")?, duplicate: r.u64("duplicate")?, skipped: r.u64("skipped")? })
     }
 }
 

@@ -142,9 +142,7 @@ fn storage_error(what: &'static str, path: &Path, error: fjall::Error) -> Storag
         fjall::Error::Locked => StorageError::Locked { path: path.display().to_string() },
         fjall::Error::Io(source) => StorageError::io(what, path, source),
         other if is_full(&other) => StorageError::Full { path: path.display().to_string() },
-        other => {
-            StorageError::Store { path: path.display().to_string(), why: format!("{what}: {other:?}") }
-        }
+        other => StorageError::Store { path: path.display().to_string(), why: format!("{what}: {other:?}") },
     }
 }
 
