@@ -2,9 +2,12 @@
 
 pub mod codec;
 pub mod committee;
+pub mod config;
 pub mod crypto;
 pub mod error;
 pub mod execute;
 pub mod genesis;
+pub mod io;
 pub mod limits;
+pub mod serve;
 pub mod types;
