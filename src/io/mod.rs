@@ -13,4 +13,3 @@ pub mod peer;
 pub mod tls;
 
 pub use error::NetError;
-pub use quic::Congestion;

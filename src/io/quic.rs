@@ -11,9 +11,9 @@ use quinn::{
     ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
     TransportConfig, VarInt,
 };
-use serde::{Deserialize, Serialize};
 
 use super::NetError;
+use crate::config::Congestion;
 use crate::crypto::SecretKey;
 
 /// Largest UDP payload that path discovery tries. Ten segments of it, the most that quinn hands to the kernel at once,
@@ -23,17 +23,6 @@ const UDP_PAYLOAD_BYTES_MAX: u16 = 6_500;
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Above 2 MiB quinn closes connections under loss ("too many gaps in stream buffer").
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-
-/// Congestion control of a plane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Congestion {
-    /// Keeps its rate under random loss, which is what lines between hospitals have. quinn marks it experimental.
-    #[default]
-    Bbr,
-    /// The internet's usual one. Each loss costs it a third of its rate.
-    Cubic,
-}
 
 /// The parts in which planes differ.
 #[derive(Debug, Clone, Copy)]

@@ -30,10 +30,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use super::NetError;
 use super::quic::{self, Transport};
 use super::tls::Identity;
-use super::{Congestion, NetError};
 use crate::committee::Committee;
+use crate::config::Congestion;
 use crate::crypto::SecretKey;
 use crate::error::PeerError;
 use crate::types::{AuthorityIndex, Frame, FrameClass, PeerMessage};
