@@ -215,7 +215,7 @@ fn encode(role: KeyRole, key: &SecretKey) -> Zeroizing<String> {
     let seed = key.seed();
     let mut digits = Zeroizing::new([0; 64]);
     // 64 digits are exactly what 32 bytes need.
-    let _ = hex::encode_to_slice(&*seed, &mut *digits);
+    let _ = hex::encode_to_slice(*seed, &mut *digits);
     let mut text = Zeroizing::new(String::with_capacity(128));
     text.push_str(MAGIC);
     text.push(' ');

@@ -118,12 +118,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Queues a transaction and takes `waiting` in; `false` if too much waits to be written.
+    fn push(&self, tx: &Bytes, waiting: &mut Option<Waiting>) -> Result<bool, ClientNetError> {
+        let mut state = self.state();
+        if let Some(why) = &state.lost {
+            return Err(ClientNetError::Lost(why.clone()));
+        }
+        if state.submissions.len() > SUBMIT_BYTES_HIGH {
+            return Ok(false);
+        }
+        let request = state.next;
+        state.next += 1;
+        Submit { request, tx: tx.clone() }.encode_into(&mut state.submissions);
+        state.waiting.extend(waiting.take().map(|waiting| (request, waiting)));
+        drop(state);
+        Ok(true)
+    }
+
     fn lose(&self, why: String) {
-        let waiting = {
-            let mut state = self.state();
-            state.lost.get_or_insert(why);
-            std::mem::take(&mut state.waiting)
-        };
+        let mut state = self.state();
+        state.lost.get_or_insert(why);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
         // Each dropped sender tells its `Replies`, each permit a waiting `submit`.
         drop(waiting);
         self.drained.notify_waiters();
@@ -184,18 +200,8 @@ impl SalusClient {
             tokio::pin!(drained);
             // Registers before the state is looked at, so that no notification is missed in between.
             drained.as_mut().enable();
-            {
-                let mut state = self.shared.state();
-                if let Some(why) = &state.lost {
-                    return Err(ClientNetError::Lost(why.clone()));
-                }
-                if state.submissions.len() <= SUBMIT_BYTES_HIGH {
-                    let request = state.next;
-                    state.next += 1;
-                    Submit { request, tx }.encode_into(&mut state.submissions);
-                    state.waiting.extend(waiting.take().map(|waiting| (request, waiting)));
-                    break;
-                }
+            if self.shared.push(&tx, &mut waiting)? {
+                break;
             }
             drained.await;
         }

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::significant_drop_tightening, reason = "tests")]
 
 use std::future::Future;
 use std::sync::Mutex;

@@ -1,4 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::significant_drop_tightening,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 use std::future::Future;
 use std::net::UdpSocket;
