@@ -5,6 +5,7 @@ pub mod committee;
 pub mod crypto;
 pub mod error;
 pub mod execute;
+pub mod gateway;
 pub mod genesis;
 pub mod limits;
 pub mod proof;
