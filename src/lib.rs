@@ -1,5 +1,6 @@
 //! Salus.
 
+pub mod cli;
 pub mod codec;
 pub mod committee;
 pub mod crypto;

@@ -1,2 +1,7 @@
 //! The `salus` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    salus::cli::run()
+}

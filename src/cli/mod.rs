@@ -1,0 +1,107 @@
+//! The commands. Each has its own file, with its arguments, its help and what it does.
+//!
+//! Exit codes: 0 done, and what was checked holds; 1 what was checked does not hold; 2 the command could not do its work:
+//! arguments, configuration, files, network. Errors go to standard error as `error: …`, a second line says what to do.
+
+pub mod demo;
+mod error;
+mod files;
+pub mod genesis;
+pub mod log;
+pub mod node;
+pub mod proof;
+pub mod submit;
+mod version;
+
+pub use error::CliError;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A tamper-evident health ledger that a region's members run together.
+#[derive(Debug, Parser)]
+#[command(
+    name = "salus",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_help = "Exit codes: 0 done; 1 what was checked does not hold; 2 the command could not do its work.\n\
+                  `salus COMMAND --help` shows arguments and examples."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make or show a genesis file: what all validators of a network agree on before the first block
+    Genesis(genesis::GenesisArgs),
+    /// Print the version and the formats that this program reads and writes
+    #[command(after_help = "EXAMPLES\n  salus version")]
+    Version,
+}
+
+/// Runs the command that the arguments of the process name.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli.command, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn execute(command: Command, out: &mut dyn std::io::Write) -> Result<(), CliError> {
+    match command {
+        Command::Genesis(args) => genesis::run(args, out),
+        Command::Version => version::run(out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use clap::{Args, CommandFactory as _};
+
+    use super::*;
+
+    #[test]
+    fn arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+        for command in [
+            demo::DemoArgs::augment_args(clap::Command::new("demo")),
+            log::LogArgs::augment_args(clap::Command::new("log")),
+            node::NodeArgs::augment_args(clap::Command::new("node")),
+            proof::ProofArgs::augment_args(clap::Command::new("proof")),
+            submit::SubmitArgs::augment_args(clap::Command::new("submit")),
+        ] {
+            command.debug_assert();
+        }
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for mut command in Cli::command().get_subcommands().cloned().collect::<Vec<_>>() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("EXAMPLES"), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn version_names_program_and_formats() {
+        let mut out = Vec::new();
+        execute(Command::Version, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with(concat!("salus ", env!("CARGO_PKG_VERSION"), "\n")), "{text}");
+        assert!(text.contains("genesis      salus-genesis/1"), "{text}");
+    }
+}
