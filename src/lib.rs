@@ -7,4 +7,5 @@ pub mod error;
 pub mod execute;
 pub mod genesis;
 pub mod limits;
+pub mod proof;
 pub mod types;

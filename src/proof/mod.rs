@@ -1,0 +1,3 @@
+//! The Merkle log and everything that can be proved from it: tiles, signed checkpoints, offline bundles.
+
+pub mod commitment;
