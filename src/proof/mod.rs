@@ -1,3 +1,4 @@
 //! The Merkle log and everything that can be proved from it: tiles, signed checkpoints, offline bundles.
 
 pub mod commitment;
+pub mod merkle;
