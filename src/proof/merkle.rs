@@ -75,10 +75,7 @@ impl Frontier {
 
     /// Of a tree whose perfect subtrees `peak` knows: called with each height that is a set bit of `size`, from the
     /// highest down, and the index of the subtree.
-    pub fn restore<E>(
-        size: u64,
-        mut peak: impl FnMut(u8, u64) -> Result<NodeHash, E>,
-    ) -> Result<Self, E> {
+    pub fn restore<E>(size: u64, mut peak: impl FnMut(u8, u64) -> Result<NodeHash, E>) -> Result<Self, E> {
         let mut peaks = Vec::new();
         for height in (0..64u8).rev().filter(|height| size >> height & 1 == 1) {
             peaks.push(peak(height, (size >> height) - 1)?);
@@ -127,9 +124,8 @@ pub trait HashReader {
 
 /// Root of leaves `from..to`, where `from` is a multiple of the smallest power of two that is not below `to - from`.
 fn range_hash<R: HashReader>(reader: &mut R, from: u64, to: u64) -> Result<NodeHash, R::Error> {
-    let frontier = Frontier::restore(to - from, |height, index| {
-        reader.hash(height, (from >> height) + index)
-    })?;
+    let frontier =
+        Frontier::restore(to - from, |height, index| reader.hash(height, (from >> height) + index))?;
     Ok(frontier.root())
 }
 

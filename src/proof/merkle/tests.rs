@@ -26,16 +26,8 @@ fn hash(text: &str) -> NodeHash {
 
 /// The eight leaves that implementations of RFC 6962 have been tested with since the first.
 fn classic() -> Leaves {
-    let data = [
-        "",
-        "00",
-        "10",
-        "2021",
-        "3031",
-        "40414243",
-        "5051525354555657",
-        "606162636465666768696a6b6c6d6e6f",
-    ];
+    let data =
+        ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
     Leaves(data.iter().map(|leaf| leaf_hash(&hex::decode(leaf).unwrap())).collect())
 }
 
@@ -60,10 +52,7 @@ const N1: &str = "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cf
 fn classic_roots() {
     let mut tree = classic();
     let mut frontier = Frontier::new();
-    assert_eq!(
-        frontier.root(),
-        hash("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
-    );
+    assert_eq!(frontier.root(), hash("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
     for (i, expected) in ROOTS.iter().enumerate() {
         frontier.push(tree.0[i], |_, _| {});
         assert_eq!(frontier.root(), hash(expected));
@@ -157,10 +146,7 @@ fn every_consistency_proof_of_small_trees_holds_and_is_bound() {
             }
         }
     }
-    assert_eq!(
-        verify_consistency(&heads[3], &heads[2], &[]),
-        Err(PathError::Shrinks { old: 3, new: 2 })
-    );
+    assert_eq!(verify_consistency(&heads[3], &heads[2], &[]), Err(PathError::Shrinks { old: 3, new: 2 }));
 }
 
 #[test]
