@@ -46,7 +46,7 @@ pub fn root_of(leaves: &[NodeHash]) -> NodeHash {
         [] => empty_root(),
         [leaf] => *leaf,
         _ => {
-            let (left, right) = leaves.split_at(largest_power_below(leaves.len() as u64) as usize);
+            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
             node_hash(&root_of(left), &root_of(right))
         }
     }
