@@ -8,6 +8,7 @@ pub mod error;
 pub mod execute;
 pub mod gateway;
 pub mod genesis;
+pub mod io;
 pub mod limits;
 pub mod proof;
 pub mod types;
