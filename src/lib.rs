@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod codec;
 pub mod committee;
+pub mod config;
 pub mod crypto;
 pub mod error;
 pub mod execute;
@@ -11,4 +12,5 @@ pub mod genesis;
 pub mod io;
 pub mod limits;
 pub mod proof;
+pub mod serve;
 pub mod types;
