@@ -1,6 +1,5 @@
 //! The Merkle log and everything that can be proved from it: tiles, signed checkpoints, offline bundles.
 
-pub mod commitment;
 pub mod bundle;
 pub mod checkpoint;
 pub mod commitment;
