@@ -22,7 +22,7 @@ const KEY_FILE_BYTES_MAX: u64 = 256;
 pub fn write(path: &Path, key: &SecretKey) -> Result<(), CliError> {
     let seed = key.seed();
     let mut digits = Zeroizing::new([0; 64]);
-    hex::encode_to_slice(&*seed, &mut *digits)
+    hex::encode_to_slice(seed.as_slice(), &mut *digits)
         .unwrap_or_else(|_| unreachable!("64 digits are what 32 bytes need"));
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
