@@ -159,6 +159,12 @@ pub enum StorageError {
         /// The lock file.
         path: String,
     },
+    /// A call after one that failed: what the disk holds is unknown until the files are opened anew.
+    #[error("{path} takes nothing more after a failed write or sync: start the node again")]
+    Halted {
+        /// The file.
+        path: String,
+    },
     /// The key-value store refused.
     #[error("state store {path}: {why}")]
     Store {

@@ -1,0 +1,453 @@
+//! The thread that owns the block log.
+//!
+//! Whatever is queued when the disk is free becomes one group and one sync: an idle node syncs each record at once, a
+//! loaded one hundreds together. When nothing is queued the thread prepares the next segment and, after a pause, makes the
+//! watermark durable.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+
+use super::disk::{FolderDisk, FolderFile};
+use crate::error::StorageError;
+use crate::log::{BlockIndex, Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Recovered};
+use crate::types::{BlockRef, LogSeq, NetworkId};
+
+/// Most commands that wait for the writer.
+pub const QUEUED_COMMANDS_MAX: usize = 4_096;
+/// Bytes of records that may wait for the writer; one larger record may wait alone.
+pub const QUEUED_BYTES_MAX: usize = 32 << 20;
+/// Pending bytes at which the writer commits without looking whether more is queued.
+pub const COMMIT_BYTES: usize = 4 << 20;
+/// Idle time after which the watermark is made durable.
+const WATERMARK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the writer tells its owner.
+#[derive(Debug)]
+pub enum LogEvent {
+    /// All records up to and with this one are durable.
+    Synced(LogSeq),
+    /// The disk failed. Nothing more becomes durable and the writer has ended: the node must halt.
+    Failed(StorageError),
+}
+
+enum Command {
+    Append { seq: LogSeq, kind: u8, parts: Vec<Bytes>, key: Option<BlockRef> },
+    Sync { seq: LogSeq },
+}
+
+/// Bounds the bytes that are queued.
+#[derive(Debug, Default)]
+struct Budget {
+    state: Mutex<BudgetState>,
+    freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct BudgetState {
+    used: usize,
+    closed: bool,
+}
+
+impl Budget {
+    /// Waits for room; false if the writer has ended.
+    fn acquire(&self, len: usize) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |s: &mut BudgetState| !s.closed && s.used > 0 && s.used + len > QUEUED_BYTES_MAX;
+        let mut state = self.freed.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
+        state.used += len;
+        !state.closed
+    }
+
+    fn release(&self, len: usize) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).used -= len;
+        self.freed.notify_all();
+    }
+}
+
+/// Closes the budget however the writer ends, so that nobody waits for a thread that is gone.
+struct CloseOnDrop(Arc<Budget>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.0.freed.notify_all();
+    }
+}
+
+/// Sends records to the thread that owns the log.
+#[derive(Debug)]
+pub struct LogWriter {
+    queue: Option<Sender<Command>>,
+    budget: Arc<Budget>,
+    thread: Option<JoinHandle<()>>,
+    path: String,
+}
+
+impl LogWriter {
+    /// Starts the thread. It adds keys to `index` when their records are durable, and then calls `notify`.
+    ///
+    /// `notify` must not block: the thread that feeds this queue may be the one that would have to unblock it. Watermarks
+    /// only grow, so a cell with the latest one and a wake-up is enough.
+    ///
+    /// # Errors
+    /// If the system has no thread to give.
+    pub fn spawn<D: Disk + 'static>(
+        log: Log<D>,
+        index: Arc<BlockIndex>,
+        notify: impl FnMut(LogEvent) + Send + 'static,
+    ) -> Result<Self, StorageError> {
+        let (queue, commands) = bounded(QUEUED_COMMANDS_MAX);
+        let budget = Arc::new(Budget::default());
+        let path = log.path();
+        let closer = CloseOnDrop(Arc::clone(&budget));
+        let worker = Worker {
+            log,
+            index,
+            commands,
+            budget: Arc::clone(&budget),
+            keys: Vec::new(),
+            notify,
+            told: LogSeq(0),
+        };
+        let thread = std::thread::Builder::new()
+            .name("log-writer".into())
+            .spawn(move || {
+                let _closer = closer;
+                worker.run();
+            })
+            .map_err(|e| StorageError::io("start the writer thread of", &path, e))?;
+        Ok(Self { queue: Some(queue), budget, thread: Some(thread), path })
+    }
+
+    fn send(&self, command: Command) -> Result<(), StorageError> {
+        let halted = || StorageError::Halted { path: self.path.clone() };
+        self.queue.as_ref().ok_or_else(halted)?.send(command).map_err(|_unsent| halted())
+    }
+
+    /// Queues a record, whose body is the concatenation of `parts`; `key` is the block that it is found by. Records are
+    /// numbered without a gap ([`Log::append`]). Waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`StorageError::Halted`] if the writer has ended; the reason went to `notify`.
+    pub fn append(
+        &self,
+        seq: LogSeq,
+        kind: u8,
+        parts: Vec<Bytes>,
+        key: Option<BlockRef>,
+    ) -> Result<(), StorageError> {
+        if !self.budget.acquire(parts.iter().map(Bytes::len).sum()) {
+            return Err(StorageError::Halted { path: self.path.clone() });
+        }
+        self.send(Command::Append { seq, kind, parts, key })
+    }
+
+    /// Asks for [`LogEvent::Synced`] when all records up to `seq`, which was queued, are durable; answered even if they are
+    /// already.
+    ///
+    /// # Errors
+    /// As [`LogWriter::append`].
+    pub fn sync(&self, seq: LogSeq) -> Result<(), StorageError> {
+        self.send(Command::Sync { seq })
+    }
+
+    /// Commits what is queued, makes the watermark durable and ends the thread. Dropping does the same.
+    pub fn close(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            && let Err(panic) = thread.join()
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+struct Worker<D: Disk, N> {
+    log: Log<D>,
+    index: Arc<BlockIndex>,
+    commands: Receiver<Command>,
+    budget: Arc<Budget>,
+    keys: Vec<(u8, BlockRef, LogSeq)>,
+    notify: N,
+    told: LogSeq,
+}
+
+impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
+    fn run(mut self) {
+        if let Err(error) = self.work() {
+            (self.notify)(LogEvent::Failed(error));
+        }
+    }
+
+    fn work(&mut self) -> Result<(), StorageError> {
+        while let Some(command) = self.next()? {
+            let mut asked = self.take(command)?;
+            while self.log.pending_bytes() < COMMIT_BYTES
+                && let Ok(command) = self.commands.try_recv()
+            {
+                asked |= self.take(command)?;
+            }
+            self.commit(asked)?;
+        }
+        self.log.commit()?;
+        self.log.sync_watermark()
+    }
+
+    /// The next command; `None` when all senders are gone. Does the work of idle times meanwhile.
+    fn next(&mut self) -> Result<Option<Command>, StorageError> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => return Ok(Some(command)),
+                Err(TryRecvError::Disconnected) => return Ok(None),
+                Err(TryRecvError::Empty) => {}
+            }
+            if !self.log.is_prepared() {
+                self.log.prepare()?;
+            } else if self.log.is_watermark_behind() {
+                match self.commands.recv_timeout(WATERMARK_PAUSE) {
+                    Ok(command) => return Ok(Some(command)),
+                    Err(RecvTimeoutError::Timeout) => self.log.sync_watermark()?,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                }
+            } else {
+                return Ok(self.commands.recv().ok());
+            }
+        }
+    }
+
+    /// Carries a command into the pending group; whether an answer was asked for.
+    fn take(&mut self, command: Command) -> Result<bool, StorageError> {
+        match command {
+            Command::Append { seq, kind, parts, key } => {
+                self.log.append(kind, seq, &parts)?;
+                self.budget.release(parts.iter().map(Bytes::len).sum());
+                self.keys.extend(key.map(|block| (kind, block, seq)));
+                Ok(false)
+            }
+            Command::Sync { seq } => {
+                assert!(seq < self.log.next_seq(), "a sync of record {seq}, which was not appended");
+                Ok(true)
+            }
+        }
+    }
+
+    fn commit(&mut self, asked: bool) -> Result<(), StorageError> {
+        let steps = 1 + 2 * self.log.pending_bytes() / PREPARE_BYTES;
+        let durable = self.log.commit()?;
+        for (kind, block, seq) in self.keys.drain(..) {
+            self.index.insert(kind, block, seq);
+        }
+        if asked || durable > self.told {
+            self.told = durable;
+            (self.notify)(LogEvent::Synced(durable));
+        }
+        // Under constant load there is no idle time: prepare the next segment at twice the pace at which this one fills.
+        if self.log.is_past_half() {
+            for _ in 0..steps {
+                if self.log.is_prepared() {
+                    break;
+                }
+                self.log.prepare()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The block log of a node: its writer, its readers, its index.
+#[derive(Debug)]
+pub struct LogStore {
+    /// Takes records.
+    pub writer: LogWriter,
+    /// Reads durable records.
+    pub reader: LogReader<FolderFile>,
+    /// Finds records by block.
+    pub index: Arc<BlockIndex>,
+}
+
+impl LogStore {
+    /// Opens the log in `folder` (locked by the caller, see [`super::files::DataLock`]), rebuilds the index with `key_of`
+    /// (see [`BlockIndex::rebuild`]) and starts the writer, which reports to `notify` (see [`LogWriter::spawn`]). The seed of
+    /// the options is replaced by one of the operating system.
+    ///
+    /// # Errors
+    /// Those of [`Log::open`].
+    pub fn open(
+        folder: &Path,
+        network: NetworkId,
+        options: LogOptions,
+        key_of: impl Fn(u8, &[u8]) -> Option<BlockRef>,
+        notify: impl FnMut(LogEvent) + Send + 'static,
+    ) -> Result<(Self, Recovered), StorageError> {
+        let seed = getrandom::u64().map_err(|e| {
+            StorageError::io("draw a random seed for", folder, std::io::Error::other(e.to_string()))
+        })?;
+        let disk = FolderDisk::open_or_create(folder)?;
+        let (log, recovered) = Log::open(disk, network, LogOptions { seed, ..options })?;
+        let reader = log.reader();
+        let index = Arc::new(BlockIndex::rebuild(&reader, key_of)?);
+        let writer = LogWriter::spawn(log, Arc::clone(&index), notify)?;
+        Ok((Self { writer, reader, index }, recovered))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+    use super::*;
+    use crate::log::{Fault, SimDisk, check};
+    use crate::types::{AuthorityIndex, BlockDigest, Round};
+
+    const NETWORK: NetworkId = NetworkId(*b"network1");
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn block(n: u64) -> BlockRef {
+        BlockRef { round: Round(n), author: AuthorityIndex(1), digest: BlockDigest([3; 32]) }
+    }
+
+    fn small() -> LogOptions {
+        LogOptions { segment_bytes: 64 << 10, seed: 0 }
+    }
+
+    fn body(seq: u64) -> Vec<u8> {
+        blake3::hash(&seq.to_be_bytes()).as_bytes().repeat(1 + usize::try_from(seq % 40).unwrap())
+    }
+
+    /// Appends and waits until it is durable.
+    fn durable(event: &Receiver<LogEvent>, seq: u64) {
+        loop {
+            match event.recv_timeout(PATIENCE).unwrap() {
+                LogEvent::Synced(synced) if synced.0 >= seq => return,
+                LogEvent::Synced(_) => {}
+                LogEvent::Failed(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_queues_up_during_a_sync_becomes_one_group() {
+        let disk = SimDisk::new();
+        let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
+        let index = Arc::new(BlockIndex::new());
+        let (events, event) = crossbeam_channel::unbounded();
+        let (open_gate, gate) = bounded::<()>(1);
+        let notify = move |e| {
+            events.send(e).unwrap();
+            // Holds the writer until the test has queued the rest. Not what a node may do.
+            let _ = gate.recv_timeout(PATIENCE);
+        };
+        let writer = LogWriter::spawn(log, Arc::clone(&index), notify).unwrap();
+        let append = |n| writer.append(LogSeq(n), 1, vec![body(n).into()], Some(block(n))).unwrap();
+        append(1);
+        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(1))));
+        assert_eq!((index.len(), index.get(1, &block(1))), (1, Some(LogSeq(1))));
+        for n in 2..=50 {
+            append(n);
+        }
+        writer.sync(LogSeq(50)).unwrap();
+        drop(open_gate);
+        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(50))));
+        assert_eq!(index.len(), 50);
+        writer.sync(LogSeq(7)).unwrap();
+        let answer = event.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(answer, LogEvent::Synced(LogSeq(50))), "answered though durable before: {answer:?}");
+        writer.close();
+        let report = check(&disk, Some(NETWORK)).unwrap();
+        assert_eq!((report.groups, report.last, report.watermark), (2, LogSeq(50), Some(LogSeq(50))));
+    }
+
+    #[test]
+    fn after_a_failed_sync_the_writer_reports_once_and_takes_nothing_more() {
+        let disk = SimDisk::new();
+        let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
+        let (events, event) = crossbeam_channel::unbounded();
+        let notify = move |e| events.send(e).unwrap();
+        disk.fail_call(1, Fault::Io);
+        let writer = LogWriter::spawn(log, Arc::new(BlockIndex::new()), notify).unwrap();
+        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Failed(StorageError::Io { .. })));
+        assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
+        let error = writer.append(LogSeq(1), 1, vec![Bytes::new()], None).unwrap_err();
+        assert!(matches!(error, StorageError::Halted { .. }), "{error}");
+        writer.close();
+    }
+
+    #[test]
+    fn records_are_read_through_the_map_while_others_are_appended() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("data/blocks");
+        let (events, event) = crossbeam_channel::unbounded();
+        let notify = move |e| events.send(e).unwrap();
+        let (store, recovered) = LogStore::open(&folder, NETWORK, small(), |_, _| None, notify).unwrap();
+        assert_eq!(recovered.last, LogSeq(0));
+        let reader = store.reader.clone();
+        let reading = std::thread::spawn(move || {
+            let mut held = Vec::new();
+            let mut seen = 0;
+            while seen < 2_000 {
+                let durable = reader.durable().0;
+                for seq in (seen.max(1)..=durable).chain([durable / 2].into_iter().filter(|s| *s > 0)) {
+                    let record = reader.read(LogSeq(seq)).unwrap().unwrap();
+                    assert_eq!(record.bytes, body(seq));
+                    held.push(record);
+                }
+                seen = durable;
+                std::thread::yield_now();
+            }
+            // Slices of maps stay what they were.
+            assert!(held.iter().all(|record| record.bytes == body(record.seq.0)));
+        });
+        for n in 1..=2_000 {
+            store.writer.append(LogSeq(n), 1, vec![body(n).into()], Some(block(n))).unwrap();
+            if n % 50 == 0 {
+                durable(&event, n);
+            }
+        }
+        reading.join().unwrap();
+        store.writer.close();
+        let (again, recovered) =
+            LogStore::open(&folder, NETWORK, small(), |_, bytes| Some(block(bytes.len() as u64)), |_| {})
+                .unwrap();
+        assert_eq!((recovered.last, recovered.torn_tail_bytes), (LogSeq(2_000), 0));
+        assert!(recovered.segments > 10);
+        assert_eq!(again.index.len(), 40);
+        assert_eq!(again.reader.read(LogSeq(1_234)).unwrap().unwrap().bytes, body(1_234));
+        assert_eq!(again.reader.read(LogSeq(2_001)).unwrap(), None);
+        again.writer.close();
+        let report = check(&FolderDisk::open_existing(&folder).unwrap(), None).unwrap();
+        assert_eq!((report.last, report.network), (LogSeq(2_000), Some(NETWORK)));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_with_path_and_position() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || LogStore::open(dir.path(), NETWORK, small(), |_, _| None, |_| {});
+        let (store, _) = open().unwrap();
+        for n in 1..=3 {
+            store.writer.append(LogSeq(n), 1, vec![body(n).into()], None).unwrap();
+        }
+        store.writer.close();
+        let path = dir.path().join("0000000000.seg");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8_192 + 300] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let error = open().unwrap_err();
+        let StorageError::Damaged { path: named, at: 8_192, .. } = &error else { panic!("{error}") };
+        assert_eq!(*named, path.display().to_string());
+    }
+}

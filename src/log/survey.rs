@@ -1,0 +1,472 @@
+//! Reads a log from its first byte to its last and says what is there: what holds, where it ends, and whether what is
+//! behind the end is the torn tail of an interrupted write or damage. Changes nothing.
+
+use std::collections::BTreeMap;
+
+use super::disk::{Disk, DiskFile};
+use super::format::{
+    Chain, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, LOG_VERSION, PAGE_BYTES, Position,
+    RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SegmentHeader, Unreadable, WATERMARK_BYTES,
+    Watermark, chain_start, record_span, to_usize,
+};
+use super::read::{Place, RECORDS_PER_PLACE};
+use crate::error::StorageError;
+use crate::types::{LogSeq, NetworkId};
+
+/// Name of the file of the watermark.
+pub(super) const WATERMARK_FILE: &str = "watermark";
+/// Name of the segment that is being filled with zeros ahead of use.
+pub(super) const SPARE_FILE: &str = "spare";
+const SEGMENT_SUFFIX: &str = ".seg";
+const READ_BYTES: usize = 1 << 20;
+static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+
+/// Name of a segment's file.
+pub(super) fn segment_name(segment: u64) -> String {
+    format!("{segment:010}{SEGMENT_SUFFIX}")
+}
+
+/// A [`StorageError::Damaged`] that says what to do.
+pub(super) fn damaged(path: String, at: u64, why: &str) -> StorageError {
+    let why = format!(
+        "{why}; restore the data folder from a backup, or delete it and start again: the node then fetches everything \
+         from its peers"
+    );
+    StorageError::Damaged { path, at, why }
+}
+
+/// A segment that holds.
+#[derive(Debug)]
+pub(super) struct SurveyedSegment<F> {
+    pub(super) file: F,
+    pub(super) header: SegmentHeader,
+    /// Where its last group ends.
+    pub(super) end: u64,
+    /// Copies of the header that do not hold.
+    pub(super) bad_copies: Vec<u64>,
+}
+
+/// Records and bytes of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KindTotal {
+    /// Number of records.
+    pub records: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+/// What an interrupted write left behind the last group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TornTail {
+    pub(super) at: u64,
+    /// Bytes up to and with the last one that is not zero.
+    pub(super) len: u64,
+}
+
+/// Everything that a pass over the log finds.
+#[derive(Debug)]
+pub(super) struct Survey<F> {
+    pub(super) network: Option<NetworkId>,
+    pub(super) segments: Vec<SurveyedSegment<F>>,
+    pub(super) places: Vec<Place>,
+    pub(super) groups: u64,
+    pub(super) last: LogSeq,
+    pub(super) chain: Chain,
+    pub(super) kinds: BTreeMap<u8, KindTotal>,
+    /// Position in `segments`, offset and length of the last group.
+    pub(super) last_group: Option<(usize, u64, usize)>,
+    pub(super) torn: Option<TornTail>,
+    /// The highest watermark that the file holds, if it holds one.
+    pub(super) watermark: Option<LogSeq>,
+    /// Slot of the watermark file to write next.
+    pub(super) watermark_slot: u64,
+}
+
+/// Why the bytes at some place are not the next group.
+enum Fault {
+    /// No intact group header of this place.
+    NoHeader,
+    /// The header is intact and continues the log, the records are not what it says.
+    BadRecords { span: u64 },
+    /// Intact, and yet not the next group: no interrupted write leaves this.
+    Contradiction(String),
+}
+
+impl Fault {
+    fn text(&self) -> String {
+        match self {
+            Self::NoHeader => "there is no intact group".into(),
+            Self::BadRecords { .. } => "the records of the group do not match its digest".into(),
+            Self::Contradiction(why) => why.clone(),
+        }
+    }
+}
+
+/// Surveys the log in a folder.
+///
+/// # Errors
+/// Damage, another network's or a newer version's log, or an error of the disk.
+pub(super) fn survey<D: Disk>(disk: &D, network: Option<NetworkId>) -> Result<Survey<D::File>, StorageError> {
+    let names = disk.list()?;
+    let segments = segment_numbers(disk, &names)?;
+    let mut survey = Survey {
+        network,
+        segments: Vec::new(),
+        places: Vec::new(),
+        groups: 0,
+        last: LogSeq(0),
+        chain: network.map(chain_start).unwrap_or_default(),
+        kinds: BTreeMap::new(),
+        last_group: None,
+        torn: None,
+        watermark: None,
+        watermark_slot: 0,
+    };
+    if names.iter().any(|name| name == WATERMARK_FILE) {
+        survey.read_watermark(disk)?;
+    }
+    for segment in 0..segments {
+        let file = disk.open(&segment_name(segment))?;
+        survey.read_segment(file, segment, segment + 1 == segments)?;
+    }
+    if survey.segments.is_empty()
+        && let Some(durable) = survey.watermark.filter(|durable| durable.0 > 0)
+    {
+        let why = format!("records up to {durable} were durable, but there is no segment");
+        return Err(damaged(disk.path(&segment_name(0)), 0, &why));
+    }
+    Ok(survey)
+}
+
+/// Number of segments, which must be numbered from 0 without a gap.
+fn segment_numbers<D: Disk>(disk: &D, names: &[String]) -> Result<u64, StorageError> {
+    let numbers = names.iter().filter_map(|name| {
+        let number = name.strip_suffix(SEGMENT_SUFFIX)?.parse().ok()?;
+        (segment_name(number) == *name).then_some(number)
+    });
+    let mut expected = 0;
+    for number in numbers {
+        if number != expected {
+            return Err(damaged(disk.path(&segment_name(expected)), 0, "the segment is missing"));
+        }
+        expected += 1;
+    }
+    Ok(expected)
+}
+
+impl<F: DiskFile> Survey<F> {
+    fn check_network(&mut self, path: &dyn Fn() -> String, found: NetworkId) -> Result<(), StorageError> {
+        let expected = *self.network.get_or_insert_with(|| {
+            self.chain = chain_start(found);
+            found
+        });
+        if found == expected {
+            Ok(())
+        } else {
+            Err(StorageError::WrongNetwork { path: path(), found, expected })
+        }
+    }
+
+    fn read_watermark<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), StorageError> {
+        let file = disk.open(WATERMARK_FILE)?;
+        let len = file.len()?;
+        for slot in 0..2 {
+            let at = slot * PAGE_BYTES as u64;
+            if at + WATERMARK_BYTES as u64 > len {
+                continue;
+            }
+            let mut bytes = [0; WATERMARK_BYTES];
+            file.read_at(at, &mut bytes)?;
+            match Watermark::decode(&bytes) {
+                Ok(mark) => {
+                    self.check_network(&|| file.path(), mark.network)?;
+                    if self.watermark.is_none_or(|best| mark.durable >= best) {
+                        self.watermark = Some(mark.durable);
+                        self.watermark_slot = 1 - slot;
+                    }
+                }
+                Err(Unreadable::Newer(found)) => return Err(newer(file.path(), found)),
+                // A slot that was being written when power failed: the other one holds.
+                Err(Unreadable::Bad) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read_segment(&mut self, file: F, segment: u64, newest: bool) -> Result<(), StorageError> {
+        let path = || file.path();
+        let length = file.len()?;
+        let (header, bad_copies) = read_header(&file, length)?;
+        self.check_network(&path, header.network)?;
+        let wrong = |why: String| Err(damaged(path(), 0, &why));
+        if header.segment != segment {
+            return wrong(format!("it is segment {} under another's name", header.segment));
+        }
+        if header.length != length || !length.is_multiple_of(PAGE_BYTES as u64) {
+            return wrong(format!("it has {length} bytes, its header says {}", header.length));
+        }
+        if (header.first_group, header.first_record.0) != (self.groups + 1, self.last.0 + 1)
+            || header.chain != self.chain
+        {
+            return self.missing_before(&header, &file);
+        }
+        let index = self.segments.len();
+        let mut at = SEGMENT_DATA_AT;
+        let fault = loop {
+            match self.read_group(&file, &header, index, at)? {
+                Ok(span) => at += span,
+                Err(fault) => break fault,
+            }
+        };
+        self.judge_end(&file, &header, at, &fault, newest)?;
+        self.segments.push(SurveyedSegment { file, header, end: at, bad_copies });
+        Ok(())
+    }
+
+    /// The segment before ends earlier than this one says.
+    fn missing_before(&self, header: &SegmentHeader, file: &F) -> Result<(), StorageError> {
+        let (path, at) =
+            self.segments.last().map_or_else(|| (file.path(), 0), |before| (before.file.path(), before.end));
+        let why = format!(
+            "record {} should follow; segment {} begins with record {} of a chain that does not continue it",
+            self.last.0 + 1,
+            header.segment,
+            header.first_record
+        );
+        Err(damaged(path, at, &why))
+    }
+
+    /// Checks the group at `at` and takes it in; its length, or why it is not the next group.
+    fn read_group(
+        &mut self,
+        file: &F,
+        segment: &SegmentHeader,
+        index: usize,
+        at: u64,
+    ) -> Result<Result<u64, Fault>, StorageError> {
+        if at >= segment.length {
+            return Ok(Err(Fault::NoHeader));
+        }
+        let page = file.view(at, PAGE_BYTES)?;
+        let Some(header) = GroupHeader::decode(&page).filter(|header| header.belongs(segment, at)) else {
+            return Ok(Err(Fault::NoHeader));
+        };
+        let span = header.span();
+        if (header.group, header.first_record.0) != (self.groups + 1, self.last.0 + 1) {
+            return Ok(Err(Fault::Contradiction(format!(
+                "group {} beginning with record {} stands where group {} with record {} belongs",
+                header.group,
+                header.first_record,
+                self.groups + 1,
+                self.last.0 + 1
+            ))));
+        }
+        if header.previous != self.chain {
+            return Ok(Err(Fault::Contradiction("the chain of digests breaks".into())));
+        }
+        if span > GROUP_BYTES_MAX || at + span as u64 > segment.length {
+            return Ok(Err(Fault::Contradiction(format!("a group of {span} bytes does not fit"))));
+        }
+        let group = file.view(at, span)?;
+        let (records, padding) = group[GROUP_HEADER_BYTES..].split_at(header.length as usize);
+        if blake3::hash(records) != header.records || *padding != ZERO_PAGE[..padding.len()] {
+            return Ok(Err(Fault::BadRecords { span: span as u64 }));
+        }
+        if let Err(why) = self.take_records(&header, index, records) {
+            return Ok(Err(Fault::Contradiction(why)));
+        }
+        self.groups += 1;
+        self.chain = header.digest();
+        self.last_group = Some((index, at, span));
+        Ok(Ok(span as u64))
+    }
+
+    /// Takes in the records of a group whose digest holds.
+    fn take_records(&mut self, group: &GroupHeader, index: usize, records: &[u8]) -> Result<(), String> {
+        let mut done = 0;
+        for n in 0..group.count as usize {
+            let seq = LogSeq(self.last.0 + 1);
+            let bad = |what: &str| format!("record {seq} {what}");
+            let rest = &records[done..];
+            let header = rest.first_chunk::<RECORD_HEADER_BYTES>().ok_or_else(|| bad("is cut off"))?;
+            let header = RecordHeader::decode(header);
+            let body = rest.get(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + header.len as usize);
+            let body = body.ok_or_else(|| bad("is longer than its group"))?;
+            let at = group.at + (GROUP_HEADER_BYTES + done) as u64;
+            let position = Position { generation: group.generation, segment: group.segment, at };
+            if header.seq != seq || header.checksum(position, body) != header.crc {
+                return Err(bad("does not match its checksum"));
+            }
+            if n % RECORDS_PER_PLACE == 0 {
+                self.places.push(place(seq, index, at));
+            }
+            let total = self.kinds.entry(header.kind).or_default();
+            total.records += 1;
+            total.bytes += u64::from(header.len);
+            self.last = seq;
+            done = (done + record_span(body.len())).min(records.len());
+        }
+        if done == records.len() { Ok(()) } else { Err("bytes follow the last record of a group".into()) }
+    }
+
+    /// Decides what the bytes behind the last group of a segment are.
+    fn judge_end(
+        &mut self,
+        file: &F,
+        segment: &SegmentHeader,
+        at: u64,
+        fault: &Fault,
+        newest: bool,
+    ) -> Result<(), StorageError> {
+        let refuse = |why: &str| Err(damaged(file.path(), at, why));
+        let end = end_of_data(file, at, segment.length)?;
+        if matches!(fault, Fault::Contradiction(_)) {
+            return refuse(&fault.text());
+        }
+        if newest && let Some(durable) = self.watermark.filter(|durable| *durable > self.last) {
+            let (fault, last) = (fault.text(), self.last);
+            return refuse(&format!(
+                "{fault}, records up to {durable} were durable and {last} is the last that holds"
+            ));
+        }
+        if end == at {
+            return Ok(());
+        }
+        if !newest {
+            return refuse(&format!("{}, and a later segment was begun", fault.text()));
+        }
+        if let Some(later) = self.later_group(file, segment, at, end)? {
+            return refuse(&format!(
+                "{}, and a group at byte {later}, written when it was durable, follows",
+                fault.text()
+            ));
+        }
+        let reach = match fault {
+            Fault::BadRecords { span } => *span,
+            Fault::NoHeader | Fault::Contradiction(_) => GROUP_BYTES_MAX as u64,
+        };
+        if end - at > reach {
+            let why =
+                format!("{}, and data follows at byte {} where none was written", fault.text(), end - 1);
+            return refuse(&why);
+        }
+        self.torn = Some(TornTail { at, len: end - at });
+        Ok(())
+    }
+
+    /// The first group behind `at` that was written when the record expected at `at` was durable already.
+    fn later_group(
+        &self,
+        file: &F,
+        segment: &SegmentHeader,
+        at: u64,
+        end: u64,
+    ) -> Result<Option<u64>, StorageError> {
+        let mut header = [0; GROUP_HEADER_BYTES];
+        let mut page = at + PAGE_BYTES as u64;
+        while page < end {
+            file.read_at(page, &mut header)?;
+            let later = GroupHeader::decode(&header)
+                .is_some_and(|group| group.belongs(segment, page) && group.durable > self.last);
+            if later {
+                return Ok(Some(page));
+            }
+            page += PAGE_BYTES as u64;
+        }
+        Ok(None)
+    }
+}
+
+/// An index entry. Segments are below 4 GiB and fewer than 2³².
+pub(super) fn place(seq: LogSeq, segment: usize, at: u64) -> Place {
+    let narrow = |value: u64| {
+        u32::try_from(value).unwrap_or_else(|_| panic!("segment number or offset {value} exceeds 32 bits"))
+    };
+    Place { seq, segment: narrow(segment as u64), at: narrow(at) }
+}
+
+fn newer(path: String, found: u32) -> StorageError {
+    StorageError::NewerVersion { path, found, known: LOG_VERSION }
+}
+
+/// The header of a segment from whichever copy holds, and where the copies are that do not.
+fn read_header<F: DiskFile>(file: &F, length: u64) -> Result<(SegmentHeader, Vec<u64>), StorageError> {
+    let mut header = None;
+    let mut bad = Vec::new();
+    for at in [0, PAGE_BYTES as u64] {
+        let mut page = [0; PAGE_BYTES];
+        if at + PAGE_BYTES as u64 <= length {
+            file.read_at(at, &mut page)?;
+        }
+        match SegmentHeader::decode(&page) {
+            Ok(copy) if header.is_some_and(|first| first != copy) => {
+                return Err(damaged(file.path(), at, "the two copies of the segment header differ"));
+            }
+            Ok(copy) => header = Some(copy),
+            Err(Unreadable::Newer(found)) => return Err(newer(file.path(), found)),
+            Err(Unreadable::Bad) => bad.push(at),
+        }
+    }
+    header
+        .map(|header| (header, bad))
+        .ok_or_else(|| damaged(file.path(), 0, "neither copy of the segment header is intact"))
+}
+
+/// One past the last byte in `from..length` that is not zero; `from` if all are.
+fn end_of_data<F: DiskFile>(file: &F, from: u64, length: u64) -> Result<u64, StorageError> {
+    let mut end = length;
+    while end > from {
+        let len = to_usize(end - from).min(READ_BYTES);
+        let start = end - len as u64;
+        let chunk = file.view(start, len)?;
+        let mut page_end = len;
+        for page in chunk.rchunks(PAGE_BYTES) {
+            if *page != ZERO_PAGE[..page.len()] {
+                let zeros = page.iter().rev().take_while(|b| **b == 0).count();
+                return Ok(start + (page_end - zeros) as u64);
+            }
+            page_end -= page.len();
+        }
+        end = start;
+    }
+    Ok(from)
+}
+
+/// What `salus log check` reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Network of the log; `None` if there is none in the folder.
+    pub network: Option<NetworkId>,
+    /// Number of segments.
+    pub segments: usize,
+    /// Number of groups.
+    pub groups: u64,
+    /// Last record.
+    pub last: LogSeq,
+    /// Records and bytes of each kind.
+    pub kinds: BTreeMap<u8, KindTotal>,
+    /// Bytes that an interrupted write left behind the last group; opening the log removes them.
+    pub torn_tail_bytes: u64,
+    /// Copies of segment headers that do not hold while the other does; opening the log repairs them.
+    pub bad_header_copies: usize,
+    /// Last record that the watermark file knows to have been durable; `None` if the file is lost.
+    pub watermark: Option<LogSeq>,
+}
+
+/// Verifies a log without changing anything: every checksum, digest and link. `network` of `None` takes the log's own.
+///
+/// # Errors
+/// As [`super::Log::open`].
+pub fn check<D: Disk>(disk: &D, network: Option<NetworkId>) -> Result<CheckReport, StorageError> {
+    let survey = survey(disk, network)?;
+    Ok(CheckReport {
+        network: survey.network.filter(|_| !survey.segments.is_empty()),
+        segments: survey.segments.len(),
+        groups: survey.groups,
+        last: survey.last,
+        torn_tail_bytes: survey.torn.map_or(0, |torn| torn.len),
+        bad_header_copies: survey.segments.iter().map(|segment| segment.bad_copies.len()).sum(),
+        watermark: survey.watermark,
+        kinds: survey.kinds,
+    })
+}
