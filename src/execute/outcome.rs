@@ -92,6 +92,43 @@ pub enum SkipReason {
     AlreadyVoted = 19,
 }
 
+impl SkipReason {
+    /// All reasons, in order of their codes.
+    pub const ALL: [Self; 19] = [
+        Self::Malformed,
+        Self::WrongNetwork,
+        Self::UnknownKey,
+        Self::BadSignature,
+        Self::Replayed,
+        Self::BadTime,
+        Self::MissingRole,
+        Self::NotAHead,
+        Self::HandleTaken,
+        Self::UnknownGrantee,
+        Self::BadPatientSignature,
+        Self::UnknownConsent,
+        Self::AlreadyRevoked,
+        Self::NotTheCustodian,
+        Self::BadKey,
+        Self::BadPossession,
+        Self::NotGoverning,
+        Self::OrgExists,
+        Self::AlreadyVoted,
+    ];
+
+    /// The byte that stands for it.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The reason that a byte stands for.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+}
+
 /// What became of one transaction of a committed block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
