@@ -6,5 +6,7 @@ pub mod crypto;
 pub mod error;
 pub mod execute;
 pub mod genesis;
+pub mod io;
 pub mod limits;
+pub mod proof;
 pub mod types;

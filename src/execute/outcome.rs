@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::proof::tiles::TileWrite;
 use crate::types::{
     BlockRef, CommitIndex, Digest, LeafIndex, LogSeq, NodeHash, Payload, STUB_BYTES, TimestampMs,
 };
@@ -183,4 +184,6 @@ pub struct Executed {
     pub blocks: Vec<BlockOutcome>,
     /// Stubs that were appended, in order of their leaves.
     pub stubs: Vec<[u8; STUB_BYTES]>,
+    /// Tiles of the Merkle log that became full.
+    pub tiles: Vec<TileWrite>,
 }

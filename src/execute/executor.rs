@@ -1,0 +1,264 @@
+//! The machine that applies commits.
+
+use super::log_state::{StateTiles, keep_nodes};
+use super::rules::{Commit, Constants, state_entry};
+use super::state::{KeyState, OrgState, Tallies, Tally};
+use super::store::{Read, Store};
+use super::tables::{self, HeadRecord, Record};
+use super::{Executed, KeyDirectory, KeyMap, LedgerHead, LedgerReader, SubDag, trie, windows};
+use crate::codec::{Reader, Writer};
+use crate::error::StorageError;
+use crate::genesis::Genesis;
+use crate::proof::tiles::{LogTree, TileWrite};
+use crate::types::{CommitIndex, KeyId, NetworkId, OrgId, TimestampMs};
+
+/// First bytes of the format entry.
+const MAGIC: &[u8; 12] = b"salus/state\0";
+/// Version of the tables' layout.
+const FORMAT_VERSION: u32 = 1;
+/// Entries read at a time when the keys are loaded.
+const SCAN_CHUNK: usize = 1_024;
+
+/// Applies commits, one after another, each as a whole.
+///
+/// The state is a function of the genesis file and of the commits so far. After an error the store and the log in memory may
+/// differ: the executor must not be used further, and a new one goes on from what the store holds.
+#[derive(Debug)]
+pub struct Executor<S> {
+    store: S,
+    directory: KeyDirectory,
+    constants: Constants,
+    head: HeadRecord,
+    log: LogTree,
+}
+
+impl<S: Store> Executor<S> {
+    /// Opens the state of a network: applies the genesis file to an empty store, or goes on from the last commit that the
+    /// store holds. Fills the directory with all registered keys.
+    ///
+    /// Each member of the genesis file is an active organisation with its root key as key number 0, valid at any time,
+    /// with the roles ROOT and, if it governs, GOVERN. Keys for everything else come by KEY_ADD.
+    ///
+    /// # Errors
+    /// [`StorageError::WrongNetwork`] or [`StorageError::NewerVersion`] if the store is of another network or of a later
+    /// format; [`StorageError::Damaged`] if it contradicts itself; the store's errors.
+    pub fn open(genesis: &Genesis, store: S, directory: KeyDirectory) -> Result<Self, StorageError> {
+        let constants = Constants::new(genesis);
+        match store.get(&[tables::FORMAT])? {
+            Some(found) => check_format(&found, genesis.network(), &store.location())?,
+            None if store.scan(&[], &[], 1)?.is_empty() => {
+                apply_genesis(genesis, &constants, &store)?;
+            }
+            None => {
+                let why = "the folder holds data, but not the state of a ledger".to_owned();
+                return Err(StorageError::Store { path: store.location(), why });
+            }
+        }
+        let key = [tables::HEAD];
+        let head = HeadRecord::stored(&key, store.get(&key)?)?
+            .ok_or_else(|| tables::damaged("head", &key, &"it is missing"))?;
+        let log = LogTree::restore(head.head.tree_size, &StateTiles::new(store.snapshot()))?;
+        if log.root() != head.head.root {
+            let why = format!("the log of {} leaves has root {}", head.head.tree_size, log.root());
+            return Err(tables::damaged("head", &key, &why));
+        }
+        let keys = load_keys(&store)?;
+        directory.write(|held| *held = keys);
+        Ok(Self { store, directory, constants, head, log })
+    }
+
+    /// The ledger after the last commit that was executed.
+    #[must_use]
+    pub fn head(&self) -> LedgerHead {
+        self.head.head
+    }
+
+    /// The Merkle log of the head; its partial tiles are to be written before a checkpoint of it is published.
+    #[must_use]
+    pub fn log(&self) -> &LogTree {
+        &self.log
+    }
+
+    /// The registered keys.
+    #[must_use]
+    pub fn directory(&self) -> &KeyDirectory {
+        &self.directory
+    }
+
+    /// A handle that answers questions from other threads.
+    #[must_use]
+    pub fn reader(&self) -> LedgerReader<S> {
+        LedgerReader::new(self.store.clone())
+    }
+
+    /// Makes durable what was executed. What is not durable is executed again after a restart, from the block log.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn persist(&self) -> Result<(), StorageError> {
+        self.store.persist()
+    }
+
+    /// Executes the commit after [`Executor::head`] and applies it, all at once.
+    ///
+    /// # Errors
+    /// The store's.
+    ///
+    /// # Panics
+    /// If the commit is not the next one or its time goes back: whoever feeds commits starts behind the head.
+    pub fn execute(&mut self, dag: &SubDag) -> Result<Executed, StorageError> {
+        let before = self.head.head;
+        assert_eq!(dag.index.0, before.commit.0 + 1, "commits are executed once, in order");
+        assert!(before.commit.0 == 0 || dag.time >= before.time, "block time went back at commit {}", dag.index);
+        let mut commit = Commit::new(
+            &self.constants,
+            &self.directory,
+            &self.store,
+            before.tree_size,
+            (dag.index, dag.time),
+        );
+        let blocks = commit.blocks(dag)?;
+        commit.save_windows()?;
+        let Commit { mut overlay, stubs, keys, authenticated, tallies, .. } = commit;
+        for (key, tally) in add_tallies(&self.store, tallies)? {
+            overlay.put(key, tally.encode());
+        }
+        let state_root = if authenticated.is_empty() {
+            before.state_root
+        } else {
+            trie::update(&mut overlay, &authenticated)?
+        };
+        let tiles = self.log.append(&stubs);
+        keep_nodes(&mut overlay, &tiles);
+        let head = LedgerHead {
+            commit: dag.index,
+            time: dag.time,
+            tree_size: self.log.size(),
+            root: if stubs.is_empty() { before.root } else { self.log.root() },
+            state_root,
+        };
+        let (head, checkpoint_due) = self.head.advance(head, self.constants.checkpoint_interval_ms);
+        overlay.put([tables::HEAD], head.encode());
+        self.store.apply(overlay.into_batch())?;
+        if !keys.is_empty() {
+            self.directory.write(|held| held.extend(keys));
+        }
+        self.head = head;
+        Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles })
+    }
+
+    /// Partial tiles of the head, to be written before a checkpoint of it is published.
+    #[must_use]
+    pub fn partial_tiles(&self) -> Vec<TileWrite> {
+        self.log.partials()
+    }
+}
+
+impl HeadRecord {
+    /// The record of the next head, and whether that head is due for a checkpoint: the log has grown since the last one,
+    /// and the interval has passed in block time. The first leaf is due at once.
+    fn advance(&self, head: LedgerHead, interval_ms: u64) -> (Self, bool) {
+        let grown = head.tree_size > self.checkpoint_size;
+        let due = grown && head.time.0 >= self.checkpoint_time.0.saturating_add(interval_ms);
+        let record = if due {
+            Self { head, checkpoint_size: head.tree_size, checkpoint_time: head.time }
+        } else {
+            Self { head, ..*self }
+        };
+        (record, due)
+    }
+}
+
+fn encode_format(network: NetworkId) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.put_u32(FORMAT_VERSION);
+    out.put_bytes(&network.0);
+    out
+}
+
+/// Refuses the state of another network or of a later format.
+fn check_format(bytes: &[u8], network: NetworkId, path: &str) -> Result<(), StorageError> {
+    let damaged = |why: &dyn std::fmt::Display| tables::damaged("format", &[tables::FORMAT], why);
+    let mut r = Reader::new(bytes);
+    let magic = r.array("magic").map_err(|error| damaged(&error))?;
+    if magic != *MAGIC {
+        return Err(damaged(&"not the state of a ledger"));
+    }
+    let found = r.u32("version").map_err(|error| damaged(&error))?;
+    if found > FORMAT_VERSION {
+        return Err(StorageError::NewerVersion { path: path.to_owned(), found, known: FORMAT_VERSION });
+    }
+    let found = NetworkId(r.array("network").map_err(|error| damaged(&error))?);
+    if found != network {
+        return Err(StorageError::WrongNetwork { path: path.to_owned(), found, expected: network });
+    }
+    r.finish().map_err(|error| damaged(&error))
+}
+
+/// Fills an empty store with what the genesis file says, and head 0.
+fn apply_genesis<S: Store>(genesis: &Genesis, constants: &Constants, store: &S) -> Result<(), StorageError> {
+    let nobody = KeyDirectory::default();
+    let mut commit = Commit::new(constants, &nobody, store, 0, (CommitIndex(0), genesis.created()));
+    for (id, member) in genesis.members() {
+        let org = OrgState {
+            kind: member.kind,
+            governs: member.governs,
+            active: true,
+            region: member.region,
+            policy: [0; 32],
+            root: member.root_key.0,
+            name: member.name.clone(),
+        };
+        commit.admit(id, &org, TimestampMs(0));
+    }
+    let Commit { mut overlay, authenticated, .. } = commit;
+    let head = LedgerHead {
+        commit: CommitIndex(0),
+        time: genesis.created(),
+        tree_size: 0,
+        root: LogTree::new().root(),
+        state_root: trie::update(&mut overlay, &authenticated)?,
+    };
+    let head = HeadRecord { head, checkpoint_size: 0, checkpoint_time: TimestampMs(0) };
+    overlay.put([tables::HEAD], head.encode());
+    overlay.put([tables::FORMAT], encode_format(genesis.network()));
+    store.apply(overlay.into_batch())?;
+    store.persist()
+}
+
+fn load_keys(store: &impl Read) -> Result<KeyMap, StorageError> {
+    let mut keys = KeyMap::new();
+    let mut from = vec![tables::KEY];
+    loop {
+        let chunk = store.scan(&[tables::KEY], &from, SCAN_CHUNK)?;
+        let Some((last, _)) = chunk.last() else { return Ok(keys) };
+        from.clone_from(last);
+        from.push(0);
+        for (name, bytes) in chunk {
+            let id = key_id(&name)?;
+            let Some(key) = KeyState::stored(&name, Some(bytes))? else { continue };
+            keys.insert(id, state_entry(&key, windows::load(store, id)?));
+        }
+    }
+}
+
+fn key_id(name: &[u8]) -> Result<(OrgId, KeyId), StorageError> {
+    let mut r = Reader::new(name);
+    let id = r.u8("table").and_then(|_| Ok((OrgId(r.u32("org")?), KeyId(r.u32("key")?))));
+    id.map_err(|error| tables::damaged(KeyState::NAME, name, &error))
+}
+
+/// Adds what a commit counted to what the store holds.
+fn add_tallies(store: &impl Read, tallies: Tallies) -> Result<Vec<([u8; 3], Tally)>, StorageError> {
+    let add = |(author, new): (_, Tally)| {
+        let key = tables::tally(author);
+        let old = Tally::stored(&key, store.get(&key)?)?.unwrap_or_default();
+        let sum = Tally {
+            executed: old.executed + new.executed,
+            duplicate: old.duplicate + new.duplicate,
+            skipped: old.skipped + new.skipped,
+        };
+        Ok((key, sum))
+    };
+    tallies.into_iter().map(add).collect()
+}

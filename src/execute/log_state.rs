@@ -1,0 +1,91 @@
+//! The Merkle log as far as the state holds it: every stub, and one hash for each full tile. That is enough to go on after
+//! a restart without the folder of tiles, and to write any tile of that folder again.
+
+use super::store::{Overlay, Read};
+use super::tables::{self, LeafRecord, Record};
+use crate::error::StorageError;
+use crate::proof::merkle::{leaf_hash, root_of};
+use crate::proof::tiles::{TILE_WIDTH, TileId, TileKind, TileReader, TileWrite};
+use crate::types::{LeafIndex, NodeHash, STUB_BYTES};
+
+/// Makes the tiles of the log from the state, for [`LogTree::restore`](crate::proof::tiles::LogTree::restore) and to write
+/// lost tiles again. A tile of level 0 or of entries costs 256 reads in a row, one of a higher level too.
+#[derive(Debug)]
+pub struct StateTiles<R> {
+    store: R,
+}
+
+impl<R: Read> StateTiles<R> {
+    /// Reads the state in a store or a snapshot of one.
+    pub fn new(store: R) -> Self {
+        Self { store }
+    }
+
+    /// Up to `limit` stubs from `first` on, in order.
+    ///
+    /// # Errors
+    /// If the store cannot be read or has a gap.
+    pub fn stubs(&self, first: LeafIndex, limit: usize) -> Result<Vec<[u8; STUB_BYTES]>, StorageError> {
+        let found = self.store.scan(&[tables::LEAF], &tables::leaf(first), limit)?;
+        (first.0..)
+            .zip(found)
+            .map(|(leaf, (key, bytes))| {
+                if key != tables::leaf(LeafIndex(leaf)) {
+                    return Err(tables::damaged("leaf", &key, &format!("expected leaf {leaf} before it")));
+                }
+                let record = LeafRecord::stored(&key, Some(bytes))?;
+                Ok(record.map_or([0; STUB_BYTES], |record| record.stub))
+            })
+            .collect()
+    }
+
+    /// Hashes of perfect subtrees of height 8 × `level`, `level` ≥ 1, from `first` on.
+    fn nodes(&self, level: u8, first: u64, limit: usize) -> Result<Vec<u8>, StorageError> {
+        let found = self.store.scan(&[tables::NODE, level], &tables::node(level, first), limit)?;
+        let mut bytes = Vec::with_capacity(32 * limit);
+        for (index, (key, hash)) in (first..).zip(found) {
+            if key != tables::node(level, index) || hash.len() != 32 {
+                return Err(tables::damaged("tree node", &key, &format!("expected node {index} of 32 bytes")));
+            }
+            bytes.extend_from_slice(&hash);
+        }
+        Ok(bytes)
+    }
+}
+
+impl<R: Read> TileReader for StateTiles<R> {
+    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        let Some(id) = TileId::parse(path) else { return Ok(None) };
+        let Some(first) = id.index.checked_mul(TILE_WIDTH.into()) else { return Ok(None) };
+        let width = usize::from(id.width);
+        let bytes = match id.kind {
+            TileKind::Hashes { level: 0 } => {
+                let stubs = self.stubs(LeafIndex(first), width)?;
+                stubs.iter().flat_map(|stub| leaf_hash(stub).0).collect()
+            }
+            TileKind::Hashes { level } => self.nodes(level, first, width)?,
+            TileKind::Entries => {
+                let stubs = self.stubs(LeafIndex(first), width)?;
+                let [high, low] = entry_len();
+                stubs.iter().flat_map(|stub| [high, low].into_iter().chain(*stub)).collect()
+            }
+        };
+        Ok((bytes.len() == id.byte_len()).then_some(bytes))
+    }
+}
+
+/// The length in front of each entry of a bundle.
+fn entry_len() -> [u8; 2] {
+    u16::try_from(STUB_BYTES).unwrap_or_else(|_| unreachable!("54")).to_be_bytes()
+}
+
+/// Keeps the hash of each hash tile that became full: it is an entry of the level above.
+pub(super) fn keep_nodes<R: Read>(overlay: &mut Overlay<'_, R>, full: &[TileWrite]) {
+    for tile in full {
+        let Some(TileId { kind: TileKind::Hashes { level }, index, .. }) = TileId::parse(&tile.path) else {
+            continue;
+        };
+        let hashes: Vec<_> = tile.bytes.as_chunks().0.iter().map(|hash| NodeHash(*hash)).collect();
+        overlay.put(tables::node(level + 1, index), root_of(&hashes).0);
+    }
+}
