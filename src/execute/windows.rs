@@ -160,7 +160,7 @@ mod tests {
     fn a_jump_deletes_the_pages_that_are_left_behind() {
         let scattered = (0..120).map(|i| i * 512 + 1).collect();
         let changes = run(&[scattered, vec![u64::MAX - 5], vec![u64::MAX]]);
-        assert!(changes[1] > 120 && changes[2] <= 2, "{changes:?}");
+        assert!(changes[1] > 120 && changes[2] <= 3, "{changes:?}");
     }
 
     proptest! {

@@ -1,3 +1,4 @@
 //! The only room with files, sockets, clocks and threads.
 
+pub mod state_store;
 pub mod tile_store;
