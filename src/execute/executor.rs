@@ -109,7 +109,11 @@ impl<S: Store> Executor<S> {
     pub fn execute(&mut self, dag: &SubDag) -> Result<Executed, StorageError> {
         let before = self.head.head;
         assert_eq!(dag.index.0, before.commit.0 + 1, "commits are executed once, in order");
-        assert!(before.commit.0 == 0 || dag.time >= before.time, "block time went back at commit {}", dag.index);
+        assert!(
+            before.commit.0 == 0 || dag.time >= before.time,
+            "block time went back at commit {}",
+            dag.index
+        );
         let mut commit = Commit::new(
             &self.constants,
             &self.directory,
