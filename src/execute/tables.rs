@@ -10,9 +10,9 @@
 //! | `s` superseded | leaf8 | leaf8 of the version that replaced it | 17 for each record version replaced |
 //! | `n` tree node | level1 index8 | hash of a full hash tile of the level below | 42 for each 256 leaves |
 //! | `x` skipped | id32 | [`SkipRecord`] | 42 for each skipped transaction whose signature holds |
-//! | `c` consent | handle32 | [`super::ConsentState`] | 88 + 13 for each provision, + 32 with a patient's key, + 20 revoked |
+//! | `c` consent | handle32 | [`super::ConsentState`] | 84 + 13 for each provision, + 32 with a patient's key, + 20 revoked |
 //! | `k` key | org4 key4 | [`super::KeyState`] | 60 |
-//! | `o` organisation | org4 | [`super::OrgState`] | 77 + name |
+//! | `o` organisation | org4 | [`super::OrgState`] | 76 + name |
 //! | `p` proposal | org4 body-hash32 | votes | 39 + 4 for each vote |
 //! | `w` replay window | org4 key4 | first word8, words2 | 19 for each key used |
 //! | `b` bits of a window | org4 key4 page8 | 512 bits | 81 for each page of a window with a gap |

@@ -80,6 +80,7 @@ impl Store for StateStore {
     type Snapshot = StateSnapshot;
 
     fn apply(&self, batch: Batch) -> Result<(), StorageError> {
+        // No durability is asked for: not even a write to the operating system, until a buffer is full or `persist`.
         let mut writes = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
         for (key, change) in batch {
             match change {
@@ -143,7 +144,12 @@ fn storage_error(what: &'static str, path: &Path, error: fjall::Error) -> Storag
         fjall::Error::Locked => StorageError::Locked { path: path.display().to_string() },
         fjall::Error::Io(source) => StorageError::io(what, path, source),
         other if is_full(&other) => StorageError::Full { path: path.display().to_string() },
-        other => StorageError::Store { path: path.display().to_string(), why: format!("{what}: {other:?}") },
+        other => StorageError::Store {
+            path: path.display().to_string(),
+            why: format!(
+                "{what}: {other:?}; if it does not go away, remove the folder: the state is built again from the block log"
+            ),
+        },
     }
 }
 
