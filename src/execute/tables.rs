@@ -17,7 +17,7 @@
 //! | `w` replay window | org4 key4 | first word8, words2 | 19 for each key used |
 //! | `b` bits of a window | org4 key4 page8 | 512 bits | 81 for each page of a window with a gap |
 //! | `a` tally | author2 | [`super::Tally`] | 27 for each validator |
-//! | `i` trie | level1 digits | page of the authenticated map (`trie.rs`) | about 110 for each consent, key, organisation and proposal |
+//! | `i` trie | level1 digits | page of the authenticated map (`trie.rs`) | about 80 for each consent, key, organisation and proposal |
 //!
 //! So an executed transaction costs 116 bytes, whatever its own length, and more only where it changes the state; a commit
 //! writes 100 bytes for each key that signed in it. A store's own overhead comes on top.
