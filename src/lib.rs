@@ -6,5 +6,7 @@ pub mod crypto;
 pub mod error;
 pub mod execute;
 pub mod genesis;
+pub mod ingress;
 pub mod limits;
 pub mod types;
+pub mod verify;
