@@ -7,6 +7,7 @@ pub mod error;
 pub mod execute;
 pub mod genesis;
 pub mod ingress;
+pub mod io;
 pub mod limits;
 pub mod types;
 pub mod verify;
