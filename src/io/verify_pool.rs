@@ -1,0 +1,334 @@
+//! The verification pipeline: bounded queues, a feeder that forms batches, and a rayon pool that verifies them.
+//!
+//! There are as many verifiers as threads. The feeder waits for an idle verifier, then for work, then takes whatever else
+//! is queued, up to [`BATCH_SIGNATURES_MAX`]. So an idle node verifies a lone transaction at once, a loaded one fills its
+//! batches while all verifiers are busy, and no timer is involved. Payloads of blocks go before client transactions:
+//! a flood of clients cannot hold up consensus.
+//!
+//! Every job that was accepted is answered, also when the pool is dropped.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select_biased};
+use thiserror::Error;
+
+use crate::crypto::Verifier;
+use crate::error::ClientError;
+use crate::execute::{KeyDirectory, Verdict};
+use crate::ingress::PendingTx;
+use crate::types::{BlockPayload, BlockRef, NetworkId};
+use crate::verify::{BATCH_SIGNATURES_MAX, Unit, UnitVerdict, VerifiedTx, verify_units};
+
+/// What the pool is made with.
+#[derive(Debug, Clone)]
+pub struct VerifyPoolConfig {
+    /// Threads that verify, at least 1.
+    pub threads: usize,
+    /// Chunks of client transactions that may wait, at least 1.
+    pub client_chunks_max: usize,
+    /// Payloads that may wait, at least 1.
+    pub payloads_max: usize,
+    /// Decoded keys that each verifier keeps, some 250 bytes each.
+    pub cache_keys: usize,
+    /// Secret from the operating system that the verifiers' coefficients come from.
+    pub seed: [u8; 32],
+}
+
+/// Something to verify.
+#[derive(Debug)]
+pub enum Job {
+    /// Client transactions that were admitted.
+    Transactions(Vec<PendingTx>),
+    /// The payload of a block.
+    Payload(BlockPayload),
+}
+
+/// What was found. Jobs are answered in no particular order; a chunk of more than [`BATCH_SIGNATURES_MAX`] client
+/// transactions is answered in pieces.
+#[derive(Debug)]
+pub enum Answer {
+    /// Of client transactions.
+    Transactions {
+        /// Those whose signature verifies.
+        verified: Vec<VerifiedTx>,
+        /// The others, with why.
+        refused: Vec<(PendingTx, ClientError)>,
+    },
+    /// Of the payload of a block.
+    Payload {
+        /// The block.
+        block: BlockRef,
+        /// One verdict for each transaction.
+        verdicts: Vec<Verdict>,
+    },
+}
+
+/// Why the pool did not start.
+#[derive(Debug, Error)]
+#[error("verification threads: {0}")]
+pub struct PoolStartError(String);
+
+/// The queue is full; the job comes back.
+#[derive(Debug)]
+pub struct Busy(pub Job);
+
+/// The running pipeline. Dropping it waits until all accepted jobs are answered.
+#[derive(Debug)]
+pub struct VerifyPool {
+    /// Taken, which closes the queues, when the pool is dropped.
+    queues: Option<Queues>,
+    feeder: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Queues {
+    clients: Sender<Vec<PendingTx>>,
+    payloads: Sender<BlockPayload>,
+}
+
+impl VerifyPool {
+    /// Starts the threads. `on_answer` is called on them: it hands the answer on and neither blocks for long nor owns
+    /// the pool.
+    ///
+    /// # Errors
+    /// If the operating system gives no threads.
+    pub fn start(
+        config: &VerifyPoolConfig,
+        network: NetworkId,
+        keys: KeyDirectory,
+        on_answer: impl Fn(Answer) + Send + Sync + 'static,
+    ) -> Result<Self, PoolStartError> {
+        let threads = config.threads.max(1);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("salus-verify-{i}"))
+            .build()
+            .map_err(|error| PoolStartError(error.to_string()))?;
+        let (idle, verifiers) = bounded(threads);
+        for i in 0..threads {
+            let seed = blake3::keyed_hash(&config.seed, &i.to_be_bytes());
+            let fresh = Verifier::new(seed.into(), config.cache_keys);
+            idle.send(fresh).unwrap_or_else(|_| unreachable!("the channel holds all verifiers"));
+        }
+        let (clients, client_queue) = bounded(config.client_chunks_max.max(1));
+        let (payloads, payload_queue) = bounded(config.payloads_max.max(1));
+        let feeder = Feeder {
+            pool,
+            shared: Arc::new(Shared { network, keys, idle, on_answer: Box::new(on_answer) }),
+            verifiers,
+            threads,
+            client_queue,
+            payload_queue,
+            cut: VecDeque::new(),
+        };
+        let feeder = std::thread::Builder::new()
+            .name("salus-verify-feeder".into())
+            .spawn(move || feeder.run())
+            .map_err(|error| PoolStartError(error.to_string()))?;
+        Ok(Self { queues: Some(Queues { clients, payloads }), feeder: Some(feeder) })
+    }
+
+    /// Queues a job, or gives it back if its queue is full. Never blocks.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub fn try_submit(&self, job: Job) -> Result<(), Busy> {
+        let Some(queues) = &self.queues else { unreachable!("the queues are closed by dropping the pool") };
+        match job {
+            Job::Transactions(chunk) => {
+                queues.clients.try_send(chunk).map_err(|refused| Busy(Job::Transactions(given_back(refused))))
+            }
+            Job::Payload(payload) => {
+                queues.payloads.try_send(payload).map_err(|refused| Busy(Job::Payload(given_back(refused))))
+            }
+        }
+    }
+}
+
+fn given_back<T>(refused: TrySendError<T>) -> T {
+    match refused {
+        TrySendError::Full(job) => job,
+        TrySendError::Disconnected(_) => panic!("the verification feeder ended before its pool"),
+    }
+}
+
+impl Drop for VerifyPool {
+    fn drop(&mut self) {
+        self.queues = None;
+        if let Some(feeder) = self.feeder.take()
+            && feeder.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the verification feeder panicked");
+        }
+    }
+}
+
+/// What the threads of the pool share.
+struct Shared {
+    network: NetworkId,
+    keys: KeyDirectory,
+    /// Where verifiers go when they are done.
+    idle: Sender<Verifier>,
+    on_answer: Box<dyn Fn(Answer) + Send + Sync>,
+}
+
+/// A unit of work with where its verdicts go.
+struct Piece {
+    unit: Unit,
+    /// The payload that it is a part of, with the position of the part.
+    part_of: Option<(Arc<Assembly>, usize)>,
+}
+
+impl Shared {
+    /// Verifies a batch, answers, and gives the verifier back.
+    fn verify(&self, mut verifier: Verifier, batch: Vec<Piece>) {
+        let (units, origins): (Vec<Unit>, Vec<_>) =
+            batch.into_iter().map(|piece| (piece.unit, piece.part_of)).unzip();
+        let found = verify_units(&mut verifier, self.network, &self.keys, units);
+        for (verdict, origin) in found.into_iter().zip(origins) {
+            let answer = match (verdict, origin) {
+                (UnitVerdict::Transactions((verified, refused)), _) => {
+                    Some(Answer::Transactions { verified, refused })
+                }
+                (UnitVerdict::Payload(verdicts), Some((assembly, start))) => assembly.add(start, &verdicts),
+                (UnitVerdict::Payload(_), None) => unreachable!("a part knows its payload"),
+            };
+            if let Some(answer) = answer {
+                (self.on_answer)(answer);
+            }
+        }
+        // The feeder, which receives, lives until it has all verifiers back.
+        let _sent = self.idle.send(verifier);
+    }
+}
+
+/// The verdicts of a payload whose parts are verified apart.
+struct Assembly {
+    block: BlockRef,
+    gathered: Mutex<Gathered>,
+}
+
+struct Gathered {
+    verdicts: Vec<Verdict>,
+    parts_missing: usize,
+}
+
+impl Assembly {
+    /// Puts the verdicts of a part in place; the answer, if it was the last part.
+    fn add(&self, start: usize, part: &[Verdict]) -> Option<Answer> {
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        gathered.verdicts[start..start + part.len()].copy_from_slice(part);
+        gathered.parts_missing -= 1;
+        let verdicts = (gathered.parts_missing == 0).then(|| std::mem::take(&mut gathered.verdicts))?;
+        drop(gathered);
+        Some(Answer::Payload { block: self.block, verdicts })
+    }
+}
+
+/// Forms batches and gives each to an idle verifier. Runs on a thread of its own.
+struct Feeder {
+    pool: rayon::ThreadPool,
+    shared: Arc<Shared>,
+    verifiers: Receiver<Verifier>,
+    threads: usize,
+    client_queue: Receiver<Vec<PendingTx>>,
+    payload_queue: Receiver<BlockPayload>,
+    /// What is left of the last job that was taken off a queue.
+    cut: VecDeque<Piece>,
+}
+
+impl Feeder {
+    fn run(mut self) {
+        while let Ok(verifier) = self.verifiers.recv() {
+            if self.cut.is_empty() && !self.wait() {
+                // Each verifier that is out comes back when its answers are given.
+                for _ in 1..self.threads {
+                    let _returned = self.verifiers.recv();
+                }
+                return;
+            }
+            let batch = self.fill();
+            let shared = Arc::clone(&self.shared);
+            self.pool.spawn(move || shared.verify(verifier, batch));
+        }
+    }
+
+    /// Blocks until there is a job, and cuts it; `false` once the queues are closed and empty.
+    fn wait(&mut self) -> bool {
+        select_biased! {
+            recv(self.payload_queue) -> job => match job {
+                Ok(job) => self.cut_payload(&job),
+                // The queues are closed together. What was accepted before is still taken.
+                Err(_closed) => return self.take_queued(),
+            },
+            recv(self.client_queue) -> job => match job {
+                Ok(job) => self.cut_chunk(job),
+                Err(_closed) => return self.take_queued(),
+            },
+        }
+        true
+    }
+
+    /// Takes the next job off the queues and cuts it, if there is one.
+    fn take_queued(&mut self) -> bool {
+        if let Ok(job) = self.payload_queue.try_recv() {
+            self.cut_payload(&job);
+            return true;
+        }
+        if let Ok(job) = self.client_queue.try_recv() {
+            self.cut_chunk(job);
+            return true;
+        }
+        false
+    }
+
+    /// Pieces for one batch: whatever is there, up to [`BATCH_SIGNATURES_MAX`].
+    fn fill(&mut self) -> Vec<Piece> {
+        let mut batch = Vec::new();
+        let mut signatures = 0;
+        while !self.cut.is_empty() || self.take_queued() {
+            let Some(piece) = self.cut.pop_front() else { break };
+            // A piece without signatures counts too, so that a batch ends.
+            signatures += piece.unit.signatures().max(1);
+            if signatures > BATCH_SIGNATURES_MAX && !batch.is_empty() {
+                self.cut.push_front(piece);
+                break;
+            }
+            batch.push(piece);
+        }
+        batch
+    }
+
+    fn cut_payload(&mut self, job: &BlockPayload) {
+        let n = job.payload.len();
+        let starts: Vec<usize> = match n {
+            0 => vec![0],
+            _ => (0..n).step_by(BATCH_SIGNATURES_MAX).collect(),
+        };
+        let gathered = Gathered { verdicts: vec![Verdict::Invalid; n], parts_missing: starts.len() };
+        let assembly = Arc::new(Assembly { block: job.block, gathered: Mutex::new(gathered) });
+        self.cut.extend(starts.into_iter().map(|start| Piece {
+            unit: Unit::Payload {
+                payload: Arc::clone(&job.payload),
+                part: start..n.min(start + BATCH_SIGNATURES_MAX),
+            },
+            part_of: Some((Arc::clone(&assembly), start)),
+        }));
+    }
+
+    fn cut_chunk(&mut self, mut chunk: Vec<PendingTx>) {
+        while chunk.len() > BATCH_SIGNATURES_MAX {
+            let rest = chunk.split_off(BATCH_SIGNATURES_MAX);
+            self.cut.push_back(Piece { unit: Unit::Transactions(chunk), part_of: None });
+            chunk = rest;
+        }
+        self.cut.push_back(Piece { unit: Unit::Transactions(chunk), part_of: None });
+    }
+}
+
+#[cfg(test)]
+#[path = "verify_pool_tests.rs"]
+mod tests;

@@ -1,0 +1,196 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::ingress::admit;
+use crate::ingress::fixture::{KEYS, NETWORK, NOW, body, directory, envelope, forged, signed};
+use crate::types::{Payload, PayloadBuilder, Round, Transaction, TxId};
+
+/// Longer than any of this takes on a machine that works.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn config(threads: usize, client_chunks_max: usize, payloads_max: usize) -> VerifyPoolConfig {
+    VerifyPoolConfig { threads, client_chunks_max, payloads_max, cache_keys: 64, seed: [4; 32] }
+}
+
+fn is_bad(seq: u64) -> bool {
+    seq % 7 == 3
+}
+
+/// Every seventh is forged.
+fn transaction(seq: u64) -> Transaction {
+    let envelope = envelope(u32::try_from(seq % u64::from(KEYS)).unwrap(), seq);
+    if is_bad(seq) { forged(envelope, &body()) } else { signed(envelope, &body()) }
+}
+
+fn chunk(seqs: std::ops::Range<u64>) -> Vec<PendingTx> {
+    let keys = directory();
+    seqs.map(|seq| admit(transaction(seq).bytes().clone(), NETWORK, NOW, &keys).unwrap()).collect()
+}
+
+fn block(round: u64, n: u64) -> BlockPayload {
+    let mut builder = PayloadBuilder::default();
+    for seq in 0..n {
+        let tx = transaction(seq);
+        assert!(builder.push(tx.id(), tx.bytes()));
+    }
+    let payload: Arc<Payload> = Arc::new(builder.finish());
+    BlockPayload { block: BlockRef { round: Round(round), ..BlockRef::default() }, payload }
+}
+
+fn expected_verdicts(n: u64) -> Vec<Verdict> {
+    (0..n).map(|seq| if is_bad(seq) { Verdict::Invalid } else { Verdict::Valid }).collect()
+}
+
+/// A pool whose answers arrive in a channel.
+fn pool(config: &VerifyPoolConfig) -> (VerifyPool, Receiver<Answer>) {
+    let (answers, receiver) = crossbeam_channel::unbounded();
+    let pool = VerifyPool::start(config, NETWORK, directory(), move |answer| answers.send(answer).unwrap());
+    (pool.unwrap(), receiver)
+}
+
+/// A pool that stands still inside its first answer until the gate is dropped. The second receiver tells that it does.
+fn gated(config: &VerifyPoolConfig) -> (VerifyPool, Receiver<Answer>, Sender<()>, Receiver<()>) {
+    let (answers, receiver) = crossbeam_channel::unbounded();
+    let (gate, closed) = bounded::<()>(0);
+    let (reached, at_gate) = crossbeam_channel::unbounded();
+    let pool = VerifyPool::start(config, NETWORK, directory(), move |answer| {
+        reached.send(()).unwrap();
+        // Ends by the gate's sender being dropped; the timeout only bounds a broken test.
+        let _open = closed.recv_timeout(PATIENCE);
+        answers.send(answer).unwrap();
+    });
+    (pool.unwrap(), receiver, gate, at_gate)
+}
+
+/// Verdicts by transaction, each answered once.
+fn collect(answers: &mut BTreeMap<TxId, bool>, answer: Answer) {
+    let Answer::Transactions { verified, refused } = answer else { panic!("not of clients: {answer:?}") };
+    for (id, valid) in verified
+        .iter()
+        .map(|tx| (tx.id(), true))
+        .chain(refused.iter().map(|(tx, why)| (tx.id(), *why != ClientError::BadSignature)))
+    {
+        assert_eq!(answers.insert(id, valid), None, "answered twice");
+    }
+}
+
+fn assert_complete(answers: &BTreeMap<TxId, bool>, n: u64) {
+    assert_eq!(answers.len() as u64, n);
+    for seq in 0..n {
+        assert_eq!(answers.get(&transaction(seq).id()), Some(&!is_bad(seq)), "transaction {seq}");
+    }
+}
+
+#[test]
+fn chunks_and_payloads_are_answered() {
+    let (pool, answers) = pool(&config(2, 64, 8));
+    for i in 0..20 {
+        pool.try_submit(Job::Transactions(chunk(i * 10..(i + 1) * 10))).unwrap();
+    }
+    pool.try_submit(Job::Payload(block(1, 30))).unwrap();
+    pool.try_submit(Job::Payload(block(2, 0))).unwrap();
+    let (mut of_clients, mut of_blocks) = (BTreeMap::new(), BTreeMap::new());
+    while of_clients.len() < 200 || of_blocks.len() < 2 {
+        match answers.recv_timeout(PATIENCE).unwrap() {
+            Answer::Payload { block, verdicts } => {
+                assert!(of_blocks.insert(block.round, verdicts).is_none());
+            }
+            answer @ Answer::Transactions { .. } => collect(&mut of_clients, answer),
+        }
+    }
+    assert_complete(&of_clients, 200);
+    assert_eq!(of_blocks[&Round(1)], expected_verdicts(30));
+    assert!(of_blocks[&Round(2)].is_empty());
+}
+
+#[test]
+fn large_jobs_are_cut_and_put_together() {
+    let n = 2 * BATCH_SIGNATURES_MAX as u64 + 100;
+    let (pool, answers) = pool(&config(2, 1, 1));
+    pool.try_submit(Job::Payload(block(1, n))).unwrap();
+    let Answer::Payload { verdicts, .. } = answers.recv_timeout(PATIENCE).unwrap() else {
+        panic!("of clients")
+    };
+    assert_eq!(verdicts, expected_verdicts(n));
+
+    pool.try_submit(Job::Transactions(chunk(0..n))).unwrap();
+    let mut of_clients = BTreeMap::new();
+    for _ in 0..3 {
+        collect(&mut of_clients, answers.recv_timeout(PATIENCE).unwrap());
+    }
+    assert_complete(&of_clients, n);
+}
+
+#[test]
+fn a_full_queue_gives_the_job_back_and_loses_nothing() {
+    let (pool, answers, gate, at_gate) = gated(&config(1, 3, 1));
+    pool.try_submit(Job::Transactions(chunk(0..1))).unwrap();
+    at_gate.recv_timeout(PATIENCE).unwrap();
+    // The only verifier stands at the gate, so what is submitted now stays in the queue of three.
+    let mut waiting = Vec::new();
+    for seq in 1..20 {
+        if let Err(Busy(job)) = pool.try_submit(Job::Transactions(chunk(seq..seq + 1))) {
+            waiting.push(job);
+        }
+    }
+    assert_eq!(waiting.len(), 16);
+    // Payloads have a queue of their own.
+    pool.try_submit(Job::Payload(block(1, 1))).unwrap();
+    assert!(matches!(pool.try_submit(Job::Payload(block(2, 1))), Err(Busy(Job::Payload(_)))));
+
+    drop(gate);
+    let mut of_clients = BTreeMap::new();
+    let mut blocks = 0;
+    while of_clients.len() < 20 || blocks == 0 {
+        match answers.recv_timeout(PATIENCE).unwrap() {
+            Answer::Payload { .. } => blocks += 1,
+            answer @ Answer::Transactions { .. } => collect(&mut of_clients, answer),
+        }
+        while let Some(job) = waiting.pop() {
+            if let Err(Busy(job)) = pool.try_submit(job) {
+                waiting.push(job);
+                break;
+            }
+        }
+    }
+    assert_complete(&of_clients, 20);
+}
+
+#[test]
+fn payloads_go_before_clients() {
+    let (pool, answers, gate, at_gate) = gated(&config(1, 4, 4));
+    pool.try_submit(Job::Transactions(chunk(0..1))).unwrap();
+    at_gate.recv_timeout(PATIENCE).unwrap();
+    pool.try_submit(Job::Transactions(chunk(1..2))).unwrap();
+    pool.try_submit(Job::Payload(block(1, 1))).unwrap();
+    drop(gate);
+    let kinds: Vec<bool> =
+        (0..3).map(|_| matches!(answers.recv_timeout(PATIENCE).unwrap(), Answer::Payload { .. })).collect();
+    assert_eq!(kinds, [false, true, false]);
+}
+
+#[test]
+fn dropping_the_pool_answers_what_was_accepted() {
+    let (pool, answers, gate, at_gate) = gated(&config(2, 16, 4));
+    pool.try_submit(Job::Transactions(chunk(0..1))).unwrap();
+    at_gate.recv_timeout(PATIENCE).unwrap();
+    for seq in 1..10 {
+        pool.try_submit(Job::Transactions(chunk(seq..seq + 1))).unwrap();
+    }
+    drop(gate);
+    drop(pool);
+    // All answers were given before the pool was gone: none has to be waited for.
+    let mut of_clients = BTreeMap::new();
+    answers.try_iter().for_each(|answer| collect(&mut of_clients, answer));
+    assert_complete(&of_clients, 10);
+}
+
+#[test]
+fn an_idle_pool_ends() {
+    let (pool, answers) = pool(&config(3, 1, 1));
+    drop(pool);
+    assert!(answers.recv_timeout(PATIENCE).is_err(), "the callback and its sender are gone");
+}
