@@ -46,7 +46,7 @@ pub fn root_of(leaves: &[NodeHash]) -> NodeHash {
         [] => empty_root(),
         [leaf] => *leaf,
         _ => {
-            let (left, right) = leaves.split_at(largest_power_below(leaves.len() as u64) as usize);
+            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
             node_hash(&root_of(left), &root_of(right))
         }
     }
@@ -95,10 +95,10 @@ impl Frontier {
         let mut hash = leaf;
         completed(0, hash);
         let merges = self.size.trailing_ones();
-        for height in 1..=merges {
+        for (height, _) in (1u8..).zip(0..merges) {
             let left = self.peaks.pop().unwrap_or_else(|| unreachable!("one peak for each set bit"));
             hash = node_hash(&left, &hash);
-            completed(u8::try_from(height).unwrap_or(u8::MAX), hash);
+            completed(height, hash);
         }
         self.peaks.push(hash);
         self.size += 1;
