@@ -174,7 +174,7 @@ fn the_root_is_that_of_the_stubs_and_the_tiles_can_be_made_from_the_state() {
     assert_eq!(check_tiles(head.tree_size, &head.root, &reader.tiles()).unwrap(), TileCheck::Whole);
     assert!(full.len() >= 6, "{} full tiles", full.len());
     use crate::proof::tiles::TileReader as _;
-    for tile in full.iter().chain(&world.executor.partial_tiles()) {
+    for tile in full.iter().chain(&world.executor.log().partials()) {
         assert_eq!(reader.tiles().tile(&tile.path).unwrap().as_ref(), Some(&tile.bytes), "{}", tile.path);
     }
     assert_eq!(reader.tiles().tile("tile/0/009").unwrap(), None);
