@@ -9,7 +9,11 @@ use super::{Executed, KeyDirectory, KeyMap, LedgerHead, LedgerReader, SubDag, tr
 use crate::codec::{Reader, Writer};
 use crate::error::StorageError;
 use crate::genesis::Genesis;
+<<<<<<< HEAD
 use crate::proof::tiles::{LogTree, TileWrite};
+=======
+use crate::proof::tiles::LogTree;
+>>>>>>> execute
 use crate::types::{CommitIndex, KeyId, NetworkId, OrgId, TimestampMs};
 
 /// First bytes of the format entry.
@@ -73,7 +77,11 @@ impl<S: Store> Executor<S> {
         self.head.head
     }
 
+<<<<<<< HEAD
     /// The Merkle log of the head; its partial tiles are to be written before a checkpoint of it is published.
+=======
+    /// The Merkle log of the head. Its [`LogTree::partials`] are to be written before a checkpoint of it is published.
+>>>>>>> execute
     #[must_use]
     pub fn log(&self) -> &LogTree {
         &self.log
@@ -150,12 +158,15 @@ impl<S: Store> Executor<S> {
         self.head = head;
         Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles })
     }
+<<<<<<< HEAD
 
     /// Partial tiles of the head, to be written before a checkpoint of it is published.
     #[must_use]
     pub fn partial_tiles(&self) -> Vec<TileWrite> {
         self.log.partials()
     }
+=======
+>>>>>>> execute
 }
 
 impl HeadRecord {

@@ -110,6 +110,24 @@ pub struct ConsentState {
     pub revocation: Option<Revocation>,
 }
 
+<<<<<<< HEAD
+=======
+/// Gives a state's encoding to those outside who compute or check its value in the authenticated map.
+macro_rules! encoded {
+    ($($state:ident),*) => {
+        $(impl $state {
+            /// The encoding that the state root covers.
+            #[must_use]
+            pub fn encoded(&self) -> Vec<u8> {
+                self.encode()
+            }
+        })*
+    };
+}
+
+encoded!(ConsentState, KeyState, OrgState, Votes);
+
+>>>>>>> execute
 impl ConsentState {
     /// Whether the consent permits an access that `sender` logs in a commit of block time `now`.
     ///
