@@ -9,11 +9,7 @@ use super::{Executed, KeyDirectory, KeyMap, LedgerHead, LedgerReader, SubDag, tr
 use crate::codec::{Reader, Writer};
 use crate::error::StorageError;
 use crate::genesis::Genesis;
-<<<<<<< HEAD
-use crate::proof::tiles::{LogTree, TileWrite};
-=======
 use crate::proof::tiles::LogTree;
->>>>>>> execute
 use crate::types::{CommitIndex, KeyId, NetworkId, OrgId, TimestampMs};
 
 /// First bytes of the format entry.
@@ -77,11 +73,7 @@ impl<S: Store> Executor<S> {
         self.head.head
     }
 
-<<<<<<< HEAD
-    /// The Merkle log of the head; its partial tiles are to be written before a checkpoint of it is published.
-=======
     /// The Merkle log of the head. Its [`LogTree::partials`] are to be written before a checkpoint of it is published.
->>>>>>> execute
     #[must_use]
     pub fn log(&self) -> &LogTree {
         &self.log
@@ -158,15 +150,6 @@ impl<S: Store> Executor<S> {
         self.head = head;
         Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles })
     }
-<<<<<<< HEAD
-
-    /// Partial tiles of the head, to be written before a checkpoint of it is published.
-    #[must_use]
-    pub fn partial_tiles(&self) -> Vec<TileWrite> {
-        self.log.partials()
-    }
-=======
->>>>>>> execute
 }
 
 impl HeadRecord {

@@ -211,15 +211,12 @@ impl<S: Store> LedgerReader<S> {
         StateTiles::new(self.store.clone())
     }
 
-<<<<<<< HEAD
-=======
     /// The store itself.
     #[cfg(test)]
     pub(super) fn store(&self) -> &S {
         &self.store
     }
 
->>>>>>> execute
     fn find<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StorageError> {
         T::stored(key, self.store.get(key)?)
     }

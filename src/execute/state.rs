@@ -110,8 +110,6 @@ pub struct ConsentState {
     pub revocation: Option<Revocation>,
 }
 
-<<<<<<< HEAD
-=======
 /// Gives a state's encoding to those outside who compute or check its value in the authenticated map.
 macro_rules! encoded {
     ($($state:ident),*) => {
@@ -127,7 +125,6 @@ macro_rules! encoded {
 
 encoded!(ConsentState, KeyState, OrgState, Votes);
 
->>>>>>> execute
 impl ConsentState {
     /// Whether the consent permits an access that `sender` logs in a commit of block time `now`.
     ///

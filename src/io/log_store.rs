@@ -373,8 +373,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-=======
     fn bytes_that_are_queued_are_bounded_and_a_dead_writer_blocks_nobody() {
         let budget = Arc::new(Budget::default());
         assert!(budget.acquire(QUEUED_BYTES_MAX + 1), "one that is larger may wait alone");
@@ -393,7 +391,6 @@ mod tests {
     }
 
     #[test]
->>>>>>> log
     fn after_a_failed_sync_the_writer_reports_once_and_takes_nothing_more() {
         let disk = SimDisk::new();
         let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();

@@ -400,15 +400,8 @@ fn more_than_two_thirds_of_the_governing_members_admit() {
 }
 
 fn body_of(body: &Body) -> OrgAdmit {
-<<<<<<< HEAD
-    match body {
-        Body::OrgAdmit(body) => body.clone(),
-        other => panic!("{other:?}"),
-    }
-=======
     let Body::OrgAdmit(body) = body else { panic!("{body:?}") };
     body.clone()
->>>>>>> execute
 }
 
 #[test]

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! The executor as a machine: the same commits give the same ledger, whatever happens around it.
 
 use std::fs;
@@ -451,4 +448,3 @@ fn readers_see_whole_commits_while_they_are_applied() {
     }
     assert!(answers.join().unwrap() > 0);
 }
->>>>>>> execute

@@ -39,15 +39,10 @@ fn segments(disk: &SimDisk) -> Vec<String> {
     disk.list().unwrap().into_iter().filter(|name| name.ends_with(".seg")).collect()
 }
 
-<<<<<<< HEAD
-/// (segment file, offset, span, first record) of each group.
-fn groups(disk: &SimDisk) -> Vec<(String, usize, usize, u64)> {
-=======
 /// Segment file, offset, span and first record of a group.
 type Group = (String, usize, usize, u64);
 
 fn groups(disk: &SimDisk) -> Vec<Group> {
->>>>>>> log
     let mut found = Vec::new();
     for name in segments(disk) {
         let bytes = disk.peek(&name).unwrap();
@@ -277,8 +272,6 @@ fn a_record_that_rots_while_the_log_is_open_is_refused_when_read() {
     let error = log.read(LogSeq(2)).unwrap_err();
     assert!(matches!(&error, StorageError::Damaged { path, .. } if path == "sim/0000000000.seg"), "{error}");
 }
-<<<<<<< HEAD
-=======
 
 /// Five groups in one segment and no watermark: what is left to tell damage from a tail is what follows.
 fn one_segment() -> (SimDisk, Model, Vec<Group>) {
@@ -354,4 +347,3 @@ fn an_intact_group_that_does_not_continue_the_log_is_damage_even_at_the_end() {
         assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), Outcome::Opened(4), "{other:?}");
     }
 }
->>>>>>> log
