@@ -143,7 +143,12 @@ fn hello(network: NetworkId) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_validators_exchange_messages() {
     let committee = committee(4, NETWORK);
-    let mut nodes: Vec<_> = (0..4).map(|i| Node::start(config(&committee, i), 64)).collect();
+    // The choice of congestion control is each validator's own.
+    let start = |i| {
+        let congestion = if i % 2 == 0 { Congestion::Bbr } else { Congestion::Cubic };
+        Node::start(PeerNetConfig { congestion, ..config(&committee, i) }, 64)
+    };
+    let mut nodes: Vec<_> = (0..4).map(start).collect();
     for node in &mut nodes {
         node.wait_up(3).await;
     }
