@@ -2,6 +2,7 @@
 
 pub mod client_plane;
 pub mod disk;
+pub mod driver;
 pub mod files;
 pub mod http;
 pub mod keys;
