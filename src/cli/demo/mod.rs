@@ -185,7 +185,9 @@ async fn perform(network: &mut LocalNetwork, plan: Plan, out: &mut dyn Write) ->
     report::plan(&gateway, events, &source, times, out)?;
     let pool = network.pool();
     let driven = drive::drive(&mut gateway, &pool, out).await?;
-    report::load(&driven, pool.counts(), out)?;
+    let counts = pool.counts();
+    drop(pool);
+    report::load(&driven, counts, out)?;
     report::agreement(network, &driven, out).await?;
     prove::prove(network, &gateway, &driven, out).await
 }

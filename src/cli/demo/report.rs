@@ -147,8 +147,6 @@ pub(super) fn next_steps(
         let pids: Vec<_> = (0..network.size()).filter_map(|index| network.pid(index)).collect();
         let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
         writeln!(out, "  kill {}      stops the validators; after that", pids.join(" "))?;
-    } else if !stays {
-        writeln!(out, "  curl the address of a validator, as printed above, with /v1/status")?;
     }
     writeln!(out, "  salus log check {dir}/validator-1/data")?;
     if stays {

@@ -366,15 +366,15 @@ impl LocalNetwork {
     /// Waits until all validators have the same log of at least `size` leaves, and compares roots.
     ///
     /// # Errors
-    /// [`CliError::DoesNotHold`] if logs of one size have different roots; else if they do not get there in time.
+    /// [`CliError::DoesNotHold`] if logs of one size have different roots, or they do not get there in time.
     pub async fn wait_agreement(&self, size: u64, within: Duration) -> Result<Agreement, CliError> {
         let until = Instant::now() + within;
         loop {
             let why = match self.statuses().await {
                 Ok(statuses) => match agreement(&statuses, size) {
                     Ok(agreement) => return Ok(agreement),
-                    Err(CliError::Unable { what, .. }) => what,
-                    Err(fork @ CliError::DoesNotHold(_)) => return Err(fork),
+                    Err(Disagreement::Fork(what)) => return Err(CliError::DoesNotHold(what)),
+                    Err(Disagreement::NotYet(why)) => why,
                 },
                 Err(why) => why,
             };
@@ -405,27 +405,38 @@ impl Drop for LocalNetwork {
     }
 }
 
-/// Equal sizes and roots; `Unable` if they may still become equal.
-fn agreement(statuses: &[NodeStatus], size: u64) -> Result<Agreement, CliError> {
-    let Some(first) = statuses.first() else { return Err(CliError::unable("there are no validators")) };
+/// Why validators do not have the same log.
+#[derive(Debug, PartialEq, Eq)]
+enum Disagreement {
+    /// They never will.
+    Fork(String),
+    /// They may, later.
+    NotYet(String),
+}
+
+fn agreement(statuses: &[NodeStatus], size: u64) -> Result<Agreement, Disagreement> {
+    let Some(first) = statuses.first() else {
+        return Err(Disagreement::NotYet("there are no validators".to_owned()));
+    };
     for status in statuses {
-        for earlier in statuses.iter().filter(|other| other.tree_size == status.tree_size) {
-            if earlier.root != status.root {
-                return Err(CliError::DoesNotHold(format!(
+        for other in statuses.iter().filter(|other| other.tree_size == status.tree_size) {
+            if other.root != status.root {
+                return Err(Disagreement::Fork(format!(
                     "at {} leaves {} has root {} and {} has root {}",
-                    status.tree_size, earlier.validator, earlier.root, status.validator, status.root
+                    status.tree_size, status.validator, status.root, other.validator, other.root
                 )));
             }
         }
     }
     if let Some(status) = statuses.iter().find(|status| status.tree_size != first.tree_size) {
-        return Err(CliError::unable(format!(
+        return Err(Disagreement::NotYet(format!(
             "{} has {} leaves, {} has {}",
             first.validator, first.tree_size, status.validator, status.tree_size
         )));
     }
     if first.tree_size < size {
-        return Err(CliError::unable(format!("all have {} leaves, expected {size}", first.tree_size)));
+        let what = format!("all have {} leaves, expected {size}", first.tree_size);
+        return Err(Disagreement::NotYet(what));
     }
     let (root, state_root) = (first.root.clone(), first.state_root.clone());
     Ok(Agreement { size: first.tree_size, root, state_root })

@@ -190,6 +190,10 @@ impl ClientPool {
         Err(NotFinal::GaveUp { seconds: 0, attempts, last: "the network has no validators".to_owned() })
     }
 
+    #[expect(
+        clippy::significant_drop_tightening,
+        reason = "the connection has to live until its answer is there"
+    )]
     async fn attempt(&self, link: &Link, bytes: &Bytes) -> Attempt {
         let client = match self.client(link).await {
             Ok(client) => client,
@@ -298,11 +302,13 @@ impl ClientPool {
     /// Drops a connection that is of no use any more, unless another one has taken its place.
     fn forget(&self, link: &Link, client: &Arc<SalusClient>) {
         let mut state = link.state();
-        if state.client.as_ref().is_some_and(|current| Arc::ptr_eq(current, client)) {
+        let is_current = state.client.as_ref().is_some_and(|current| Arc::ptr_eq(current, client));
+        if is_current {
             state.client = None;
             state.retry_at = Some(Instant::now() + DOWN_FOR);
-            self.lost.fetch_add(1, Ordering::Relaxed);
         }
+        drop(state);
+        self.lost.fetch_add(u64::from(is_current), Ordering::Relaxed);
     }
 }
 
