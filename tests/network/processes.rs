@@ -1,5 +1,4 @@
-//! Networks of four validators as processes of their own, under load, with SIGKILL.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+//! Four validators, each a process; loads and SIGKILL.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
