@@ -11,6 +11,8 @@ mod host;
 mod network;
 mod random;
 mod world;
+#[cfg(test)]
+mod tests;
 
 pub use checker::{Report, Violation};
 pub use network::NetworkConfig;
