@@ -27,12 +27,15 @@ pub(super) fn read_text(path: &Path, limit: usize) -> Result<String, CliError> {
 
 /// Writes a new file, durably; an existing one only if `replace`.
 pub(super) fn write_new(path: &Path, bytes: &[u8], replace: bool) -> Result<(), CliError> {
-    let unable = |error: &std::io::Error| match error.kind() {
-        ErrorKind::AlreadyExists => CliError::unable_hint(
-            format!("{} exists already", path.display()),
-            "choose another name, or replace it with --force",
-        ),
-        _ => CliError::unable(format!("cannot write {}: {error}", path.display())),
+    let unable = |error: &std::io::Error| {
+        if error.kind() == ErrorKind::AlreadyExists {
+            CliError::unable_hint(
+                format!("{} exists already", path.display()),
+                "choose another name, or replace it with --force",
+            )
+        } else {
+            CliError::unable(format!("cannot write {}: {error}", path.display()))
+        }
     };
     let mut options = fs::OpenOptions::new();
     options.write(true);

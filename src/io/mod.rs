@@ -1,4 +1,9 @@
 //! Everything that touches the world outside: threads, sockets, clocks and files.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the room that has threads, clocks and files, so that no other needs them"
+)]
 
 pub mod disk;
 pub mod files;

@@ -137,14 +137,16 @@ impl Read for StateSnapshot {
 }
 
 /// Sorts an error of the store by who has to act on it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the store's enum is open: all but three are told as they are"
+)]
 fn storage_error(what: &'static str, path: &Path, error: fjall::Error) -> StorageError {
     match error {
         fjall::Error::Locked => StorageError::Locked { path: path.display().to_string() },
         fjall::Error::Io(source) => StorageError::io(what, path, source),
         other if is_full(&other) => StorageError::Full { path: path.display().to_string() },
-        other => {
-            StorageError::Store { path: path.display().to_string(), why: format!("{what}: {other:?}") }
-        }
+        other => StorageError::Store { path: path.display().to_string(), why: format!("{what}: {other:?}") },
     }
 }
 
