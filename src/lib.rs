@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod codec;
 pub mod committee;
+pub mod config;
 pub mod consensus;
 pub mod crypto;
 pub mod dag;
@@ -17,6 +18,7 @@ pub mod log;
 pub mod mempool;
 pub mod node;
 pub mod proof;
+pub mod serve;
 pub mod sim;
 pub mod types;
 pub mod verify;

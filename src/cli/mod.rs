@@ -12,10 +12,13 @@ pub mod demo;
 mod error;
 mod files;
 pub mod genesis;
+pub mod keygen;
 pub mod log;
 pub mod node;
+pub mod org_key;
 pub mod proof;
 pub mod submit;
+pub mod verify;
 mod version;
 
 pub use error::CliError;
@@ -46,6 +49,10 @@ pub struct Cli {
 pub enum Command {
     /// Make or show a genesis file: what all validators of a network agree on before the first block
     Genesis(genesis::GenesisArgs),
+    /// Make the keys of a validator or of an organisation
+    Keygen(keygen::KeygenArgs),
+    /// Check a proof bundle, offline; exit code 1 if it does not hold
+    Verify(verify::VerifyArgs),
     /// Print the version and the formats that this program reads and writes
     #[command(after_help = "EXAMPLES\n  salus version")]
     Version,
@@ -67,6 +74,8 @@ pub fn run() -> ExitCode {
 fn execute(command: Command, out: &mut dyn std::io::Write) -> Result<(), CliError> {
     match command {
         Command::Genesis(args) => genesis::run(args, out),
+        Command::Keygen(args) => keygen::run(&args, out),
+        Command::Verify(args) => verify::run(&args, out),
         Command::Version => version::run(out),
     }
 }

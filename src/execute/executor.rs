@@ -9,7 +9,7 @@ use super::{Executed, KeyDirectory, KeyMap, LedgerHead, LedgerReader, SubDag, tr
 use crate::codec::{Reader, Writer};
 use crate::error::StorageError;
 use crate::genesis::Genesis;
-use crate::proof::tiles::{LogTree, TileWrite};
+use crate::proof::tiles::LogTree;
 use crate::types::{CommitIndex, KeyId, NetworkId, OrgId, TimestampMs};
 
 /// First bytes of the format entry.
@@ -73,7 +73,7 @@ impl<S: Store> Executor<S> {
         self.head.head
     }
 
-    /// The Merkle log of the head; its partial tiles are to be written before a checkpoint of it is published.
+    /// The Merkle log of the head. Its [`LogTree::partials`] are to be written before a checkpoint of it is published.
     #[must_use]
     pub fn log(&self) -> &LogTree {
         &self.log
@@ -109,7 +109,11 @@ impl<S: Store> Executor<S> {
     pub fn execute(&mut self, dag: &SubDag) -> Result<Executed, StorageError> {
         let before = self.head.head;
         assert_eq!(dag.index.0, before.commit.0 + 1, "commits are executed once, in order");
-        assert!(before.commit.0 == 0 || dag.time >= before.time, "block time went back at commit {}", dag.index);
+        assert!(
+            before.commit.0 == 0 || dag.time >= before.time,
+            "block time went back at commit {}",
+            dag.index
+        );
         let mut commit = Commit::new(
             &self.constants,
             &self.directory,
@@ -145,12 +149,6 @@ impl<S: Store> Executor<S> {
         }
         self.head = head;
         Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles })
-    }
-
-    /// Partial tiles of the head, to be written before a checkpoint of it is published.
-    #[must_use]
-    pub fn partial_tiles(&self) -> Vec<TileWrite> {
-        self.log.partials()
     }
 }
 

@@ -45,7 +45,11 @@ impl<R: Read> StateTiles<R> {
         let mut bytes = Vec::with_capacity(32 * limit);
         for (index, (key, hash)) in (first..).zip(found) {
             if key != tables::node(level, index) || hash.len() != 32 {
-                return Err(tables::damaged("tree node", &key, &format!("expected node {index} of 32 bytes")));
+                return Err(tables::damaged(
+                    "tree node",
+                    &key,
+                    &format!("expected node {index} of 32 bytes"),
+                ));
             }
             bytes.extend_from_slice(&hash);
         }

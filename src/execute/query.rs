@@ -104,7 +104,8 @@ impl<S: Store> LedgerReader<S> {
     pub fn transaction(&self, id: &TxId) -> Result<TransactionStatus, StorageError> {
         let key = tables::transaction(id);
         if let Some(leaf) = LeafIndex::stored(&key, self.store.get(&key)?)? {
-            let found = self.leaf(leaf)?.ok_or_else(|| tables::damaged("transaction", &key, &"no such leaf"))?;
+            let found =
+                self.leaf(leaf)?.ok_or_else(|| tables::damaged("transaction", &key, &"no such leaf"))?;
             return Ok(TransactionStatus::Executed(found));
         }
         let key = tables::skipped(id);
@@ -208,6 +209,12 @@ impl<S: Store> LedgerReader<S> {
     #[must_use]
     pub fn tiles(&self) -> StateTiles<S> {
         StateTiles::new(self.store.clone())
+    }
+
+    /// The store itself.
+    #[cfg(test)]
+    pub(super) fn store(&self) -> &S {
+        &self.store
     }
 
     fn find<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StorageError> {

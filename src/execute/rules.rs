@@ -23,20 +23,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::{
-    self, ConsentState, KeyState, OrgState, Revocation, Tallies, Votes, consent_map_key, key_map_key, map_value,
-    org_map_key, proposal_map_key,
+    self, ConsentState, KeyState, OrgState, Revocation, Tallies, Votes, consent_map_key, key_map_key,
+    map_value, org_map_key, proposal_map_key,
 };
 use super::store::{Overlay, Store};
 use super::tables::{self, LeafRecord, Record, SkipRecord};
 use super::windows;
-use super::{BlockOutcome, CommittedBlock, KeyDirectory, KeyEntry, Outcome, ReplayWindow, SkipReason, SubDag, Verdict};
+use super::{
+    BlockOutcome, CommittedBlock, KeyDirectory, KeyEntry, Outcome, ReplayWindow, SkipReason, SubDag, Verdict,
+};
 use crate::crypto::{Domain, Purpose, Signed, is_acceptable_key, verify_one};
 use crate::error::StorageError;
 use crate::genesis::Genesis;
 use crate::limits::{KEYS_PER_ORG_MAX, TRANSACTION_TIME_SKEW_MS_MAX};
 use crate::types::{
-    AccessLog, Body, CommitIndex, ConsentGrant, ConsentRevoke, Digest, KeyAdd, KeyId, Kind, LeafIndex, NetworkId,
-    OrgAdmit, OrgId, RecordAnchor, Roles, STUB_BYTES, Stub, TimestampMs, Transaction, TxId,
+    AccessLog, Body, CommitIndex, ConsentGrant, ConsentRevoke, Digest, KeyAdd, KeyId, Kind, LeafIndex,
+    NetworkId, OrgAdmit, OrgId, RecordAnchor, Roles, STUB_BYTES, Stub, TimestampMs, Transaction, TxId,
 };
 
 /// Number of an organisation's root key.

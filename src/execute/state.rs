@@ -110,6 +110,21 @@ pub struct ConsentState {
     pub revocation: Option<Revocation>,
 }
 
+/// Gives a state's encoding to those outside who compute or check its value in the authenticated map.
+macro_rules! encoded {
+    ($($state:ident),*) => {
+        $(impl $state {
+            /// The encoding that the state root covers.
+            #[must_use]
+            pub fn encoded(&self) -> Vec<u8> {
+                self.encode()
+            }
+        })*
+    };
+}
+
+encoded!(ConsentState, KeyState, OrgState, Votes);
+
 impl ConsentState {
     /// Whether the consent permits an access that `sender` logs in a commit of block time `now`.
     ///
@@ -354,11 +369,7 @@ impl Record for Tally {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            executed: r.u64("executed")?,
-            duplicate: r.u64("duplicate")?,
-            skipped: r.u64("skipped")?,
-        })
+        Ok(Self { executed: r.u64("executed")?, duplicate: r.u64("duplicate")?, skipped: r.u64("skipped")? })
     }
 }
 

@@ -10,14 +10,14 @@
 //! | `s` superseded | leaf8 | leaf8 of the version that replaced it | 17 for each record version replaced |
 //! | `n` tree node | level1 index8 | hash of a full hash tile of the level below | 42 for each 256 leaves |
 //! | `x` skipped | id32 | [`SkipRecord`] | 42 for each skipped transaction whose signature holds |
-//! | `c` consent | handle32 | [`super::ConsentState`] | 88 + 13 for each provision, + 32 with a patient's key, + 20 revoked |
+//! | `c` consent | handle32 | [`super::ConsentState`] | 84 + 13 for each provision, + 32 with a patient's key, + 20 revoked |
 //! | `k` key | org4 key4 | [`super::KeyState`] | 60 |
-//! | `o` organisation | org4 | [`super::OrgState`] | 77 + name |
+//! | `o` organisation | org4 | [`super::OrgState`] | 76 + name |
 //! | `p` proposal | org4 body-hash32 | votes | 39 + 4 for each vote |
 //! | `w` replay window | org4 key4 | first word8, words2 | 19 for each key used |
 //! | `b` bits of a window | org4 key4 page8 | 512 bits | 81 for each page of a window with a gap |
 //! | `a` tally | author2 | [`super::Tally`] | 27 for each validator |
-//! | `i` trie | level1 digits | page of the authenticated map (`trie.rs`) | about 110 for each consent, key, organisation and proposal |
+//! | `i` trie | level1 digits | page of the authenticated map (`trie.rs`) | about 80 for each consent, key, organisation and proposal |
 //!
 //! So an executed transaction costs 116 bytes, whatever its own length, and more only where it changes the state; a commit
 //! writes 100 bytes for each key that signed in it. A store's own overhead comes on top.

@@ -373,6 +373,24 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_queued_are_bounded_and_a_dead_writer_blocks_nobody() {
+        let budget = Arc::new(Budget::default());
+        assert!(budget.acquire(QUEUED_BYTES_MAX + 1), "one that is larger may wait alone");
+        let (done, result) = bounded(1);
+        let waiting = Arc::clone(&budget);
+        let second = std::thread::spawn(move || done.send(waiting.acquire(1)).unwrap());
+        assert!(result.try_recv().is_err(), "there is no room");
+        budget.release(QUEUED_BYTES_MAX + 1);
+        assert!(result.recv_timeout(PATIENCE).unwrap());
+        second.join().unwrap();
+        let closer = CloseOnDrop(Arc::clone(&budget));
+        let waiting = Arc::clone(&budget);
+        let third = std::thread::spawn(move || waiting.acquire(QUEUED_BYTES_MAX));
+        drop(closer);
+        assert!(!third.join().unwrap());
+    }
+
+    #[test]
     fn after_a_failed_sync_the_writer_reports_once_and_takes_nothing_more() {
         let disk = SimDisk::new();
         let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();

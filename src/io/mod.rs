@@ -5,9 +5,18 @@
     reason = "this is the room that has threads, clocks and files, so that no other needs them"
 )]
 
+pub mod client_plane;
 pub mod disk;
 pub mod files;
+pub mod http;
+pub mod keys;
 pub mod log_store;
+pub mod peer;
 pub mod state_store;
 pub mod tile_store;
+pub mod tls;
 pub mod verify_pool;
+mod error;
+mod quic;
+
+pub use error::NetError;

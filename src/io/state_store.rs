@@ -80,6 +80,7 @@ impl Store for StateStore {
     type Snapshot = StateSnapshot;
 
     fn apply(&self, batch: Batch) -> Result<(), StorageError> {
+        // No durability is asked for: not even a write to the operating system, until a buffer is full or `persist`.
         let mut writes = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
         for (key, change) in batch {
             match change {
@@ -137,16 +138,18 @@ impl Read for StateSnapshot {
 }
 
 /// Sorts an error of the store by who has to act on it.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the store's enum is open: all but three are told as they are"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "fjall may add errors; any of them is the store's")]
 fn storage_error(what: &'static str, path: &Path, error: fjall::Error) -> StorageError {
     match error {
         fjall::Error::Locked => StorageError::Locked { path: path.display().to_string() },
         fjall::Error::Io(source) => StorageError::io(what, path, source),
         other if is_full(&other) => StorageError::Full { path: path.display().to_string() },
-        other => StorageError::Store { path: path.display().to_string(), why: format!("{what}: {other:?}") },
+        other => StorageError::Store {
+            path: path.display().to_string(),
+            why: format!(
+                "{what}: {other:?}; if it does not go away, remove the folder: the state is built again from the block log"
+            ),
+        },
     }
 }
 

@@ -13,7 +13,8 @@ use crate::limits::{
 /// Version of the protocol between validators.
 pub const PROTOCOL_VERSION: u16 = 1;
 
-const HELLO: u8 = 1;
+/// Type byte of [`Hello`].
+pub(crate) const HELLO: u8 = 1;
 const HEADER: u8 = 2;
 const PAYLOAD: u8 = 3;
 const FETCH_HEADERS: u8 = 4;
@@ -71,6 +72,56 @@ pub struct Frame {
     pub head: Vec<u8>,
     /// Rest of the body.
     pub tail: Bytes,
+}
+
+/// What a frame has to wait behind: each class has a queue of its own for each peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FrameClass {
+    /// Headers and requests: small, and what rounds wait for.
+    Small,
+    /// Payloads.
+    Payload,
+    /// Answers to requests for headers.
+    Answer,
+}
+
+impl FrameClass {
+    /// All classes.
+    pub const ALL: [Self; 3] = [Self::Small, Self::Payload, Self::Answer];
+
+    /// The class of a frame type.
+    #[must_use]
+    pub fn of(kind: u8) -> Self {
+        match kind {
+            PAYLOAD => Self::Payload,
+            HEADERS => Self::Answer,
+            _ => Self::Small,
+        }
+    }
+
+    /// Name as metrics and logs write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Payload => "payload",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+impl Frame {
+    /// What the frame has to wait behind.
+    #[must_use]
+    pub fn class(&self) -> FrameClass {
+        FrameClass::of(self.head[4])
+    }
+
+    /// Bytes on the wire.
+    #[must_use]
+    pub fn wire_len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
 }
 
 /// Largest body of a frame type; `None` for a type that is not known. Checked before the body is read or allocated.

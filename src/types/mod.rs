@@ -1,6 +1,7 @@
 //! Names and byte formats of everything that validators exchange, sign, store or prove.
 
 mod body;
+mod client;
 mod header;
 mod message;
 mod payload;
@@ -8,6 +9,7 @@ mod stub;
 mod transaction;
 
 pub use body::*;
+pub use client::*;
 pub use header::*;
 pub use message::*;
 pub use payload::*;

@@ -25,11 +25,17 @@ fn malformed_and_foreign_bytes_are_skipped() {
     let foreign = world.sign(envelope, &anchor(1, None).encode());
     let envelope = world.envelope(1, 1, Kind::RecordAnchor);
     let bad_body = world.sign(envelope, b"too short");
-    let transactions =
-        vec![cut, foreign.bytes().clone(), bad_body.bytes().clone(), bytes::Bytes::new(), good.bytes().clone()];
+    let transactions = vec![
+        cut,
+        foreign.bytes().clone(),
+        bad_body.bytes().clone(),
+        bytes::Bytes::new(),
+        good.bytes().clone(),
+    ];
     for verdict in [Verdict::UnknownKey, Verdict::Invalid] {
         let outcomes = world.run_bytes(transactions.clone(), verdict);
-        let expected = [SkipReason::Malformed, SkipReason::WrongNetwork, SkipReason::Malformed, SkipReason::Malformed];
+        let expected =
+            [SkipReason::Malformed, SkipReason::WrongNetwork, SkipReason::Malformed, SkipReason::Malformed];
         assert_eq!(outcomes[..4], expected.map(skipped));
         if verdict == Verdict::UnknownKey {
             assert!(is_executed(outcomes[4]));
@@ -394,10 +400,8 @@ fn more_than_two_thirds_of_the_governing_members_admit() {
 }
 
 fn body_of(body: &Body) -> OrgAdmit {
-    match body {
-        Body::OrgAdmit(body) => body.clone(),
-        other => panic!("{other:?}"),
-    }
+    let Body::OrgAdmit(body) = body else { panic!("{body:?}") };
+    body.clone()
 }
 
 #[test]

@@ -185,9 +185,9 @@ impl<S: Store> World<S> {
     /// Executes transactions, all of which have to go through, and returns their leaves.
     pub(super) fn executes(&mut self, transactions: &[Transaction]) -> Vec<LeafIndex> {
         let outcomes = self.run(transactions);
-        let leaf = |outcome: &Outcome| match outcome {
-            Outcome::Executed { leaf, violation: false } => *leaf,
-            other => panic!("{other:?}"),
+        let leaf = |outcome: &Outcome| {
+            let Outcome::Executed { leaf, violation: false } = outcome else { panic!("{outcome:?}") };
+            *leaf
         };
         outcomes.iter().map(leaf).collect()
     }

@@ -39,8 +39,10 @@ fn segments(disk: &SimDisk) -> Vec<String> {
     disk.list().unwrap().into_iter().filter(|name| name.ends_with(".seg")).collect()
 }
 
-/// (segment file, offset, span, first record) of each group.
-fn groups(disk: &SimDisk) -> Vec<(String, usize, usize, u64)> {
+/// Segment file, offset, span and first record of a group.
+type Group = (String, usize, usize, u64);
+
+fn groups(disk: &SimDisk) -> Vec<Group> {
     let mut found = Vec::new();
     for name in segments(disk) {
         let bytes = disk.peek(&name).unwrap();
@@ -269,4 +271,79 @@ fn a_record_that_rots_while_the_log_is_open_is_refused_when_read() {
     assert!(log.read(LogSeq(1)).unwrap().is_some());
     let error = log.read(LogSeq(2)).unwrap_err();
     assert!(matches!(&error, StorageError::Damaged { path, .. } if path == "sim/0000000000.seg"), "{error}");
+}
+
+/// Five groups in one segment and no watermark: what is left to tell damage from a tail is what follows.
+fn one_segment() -> (SimDisk, Model, Vec<Group>) {
+    let disk = SimDisk::new();
+    let mut model = Model::default();
+    let (mut log, _) = open(&disk, 65_536).unwrap();
+    for n in 0..5 {
+        model.append(&mut log, 1, vec![n; 6_000]).unwrap();
+        log.commit().unwrap();
+    }
+    log.close().unwrap();
+    let mut disk = disk;
+    disk.remove("watermark").unwrap();
+    let groups = groups(&disk);
+    assert_eq!(groups.len(), 5);
+    (disk, model, groups)
+}
+
+#[test]
+fn a_group_whose_header_is_lost_is_damage_if_a_later_group_stands() {
+    let (disk, model, groups) = one_segment();
+    for (n, (name, at, span, first)) in groups.iter().enumerate() {
+        let mut bytes = disk.peek(name).unwrap();
+        bytes[*at..at + PAGE_BYTES].fill(0);
+        let header_lost = outcome(&with_bytes(&disk, name, &bytes), &model);
+        bytes[*at..at + span].fill(0);
+        let group_lost = outcome(&with_bytes(&disk, name, &bytes), &model);
+        let expected = if n < 4 {
+            Outcome::Refused(format!("sim/{name}"), *at as u64)
+        } else {
+            Outcome::Opened(first - 1)
+        };
+        assert_eq!(header_lost, expected, "group {n}");
+        assert_eq!(group_lost, expected, "group {n}");
+    }
+}
+
+#[test]
+fn data_beyond_the_reach_of_the_group_in_flight_is_damage() {
+    let (disk, model, groups) = one_segment();
+    let (name, at, span, first) = groups.last().unwrap();
+    let mut bytes = disk.peek(name).unwrap();
+    bytes[at + 1_000] ^= 1;
+    assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), Outcome::Opened(first - 1));
+    bytes[at + span] = 1;
+    let refused = Outcome::Refused(format!("sim/{name}"), *at as u64);
+    assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), refused);
+}
+
+#[test]
+fn an_intact_group_that_does_not_continue_the_log_is_damage_even_at_the_end() {
+    let (disk, model, groups) = one_segment();
+    let (name, at, ..) = groups.last().unwrap();
+    let bytes = disk.peek(name).unwrap();
+    let header = GroupHeader::decode(&bytes[*at..]).unwrap();
+    let others = [
+        GroupHeader { previous: [1; 32], ..header },
+        GroupHeader { group: header.group + 1, ..header },
+        GroupHeader { first_record: LogSeq(header.first_record.0 - 1), ..header },
+        GroupHeader { count: header.count + 1, ..header },
+        GroupHeader { length: u32::MAX - 8_192, ..header },
+    ];
+    for other in others {
+        let mut bytes = bytes.clone();
+        bytes[*at..at + super::super::format::GROUP_HEADER_BYTES].copy_from_slice(&other.encode());
+        let refused = Outcome::Refused(format!("sim/{name}"), *at as u64);
+        assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), refused, "{other:?}");
+    }
+    // A group of another place, or of an earlier use of the file, is no group at all.
+    for other in [GroupHeader { at: header.at + 4_096, ..header }, GroupHeader { generation: 5, ..header }] {
+        let mut bytes = bytes.clone();
+        bytes[*at..at + super::super::format::GROUP_HEADER_BYTES].copy_from_slice(&other.encode());
+        assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), Outcome::Opened(4), "{other:?}");
+    }
 }

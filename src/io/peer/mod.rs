@@ -1,0 +1,394 @@
+//! QUIC between validators: one connection for each pair, one stream for each frame.
+//!
+//! The validator with the lower index dials and reconnects; the other accepts. Each side says hello on the first
+//! stream that it opens; nothing else is read before the other's hello is checked. Then each header, payload, request and
+//! answer travels on a stream of its own, headers and requests at the highest priority, so frames may overtake each
+//! other.
+//!
+//! **Bounds.** Sending never waits: each peer and class of frame has a queue bounded in frames and bytes, and what does
+//! not fit is dropped and counted, since the protocol asks again for what it misses. Receiving waits: when the
+//! channel of events is full, streams are not read, their credit is not renewed, and the sender stops. A peer occupies at
+//! most [`PeerLimits::receive_bytes`] with large frames, its streams times the size of a header with small
+//! ones, and the connection's window.
+
+mod backoff;
+mod connection;
+mod link;
+mod receive;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, VarInt};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use super::NetError;
+use super::quic::{self, Transport};
+use super::tls::Identity;
+use crate::committee::Committee;
+use crate::config::Congestion;
+use crate::crypto::SecretKey;
+use crate::error::PeerError;
+use crate::types::{AuthorityIndex, Frame, FrameClass, PeerMessage};
+use link::{Counters, Link, WireFrame};
+
+/// Application error codes that a connection is closed with (RFC 9000, section 20.2).
+pub mod close {
+    /// The node stops.
+    pub const SHUTDOWN: u32 = 0;
+    /// The peer broke a rule of the protocol; the reason says which.
+    pub const MISBEHAVED: u32 = 1;
+    /// A newer connection of the same peer has taken its place.
+    pub const REPLACED: u32 = 2;
+    /// The validator with the lower index dials, and this one has the higher.
+    pub const WRONG_DIRECTION: u32 = 3;
+    /// No hello came in time.
+    pub const NO_HELLO: u32 = 4;
+}
+
+/// What the network of validators is started with.
+#[derive(Debug)]
+pub struct PeerNetConfig {
+    /// Index of this validator.
+    pub own: AuthorityIndex,
+    /// The committee: nobody else is let in.
+    pub committee: Arc<Committee>,
+    /// Secret half of this validator's network key.
+    pub key: SecretKey,
+    /// Where to accept and to dial from.
+    pub listen: SocketAddr,
+    /// `host:port` of each validator, by index. Resolved anew at each attempt.
+    pub addresses: Vec<String>,
+    /// Congestion control.
+    pub congestion: Congestion,
+    /// What one peer may occupy.
+    pub limits: PeerLimits,
+}
+
+impl PeerNetConfig {
+    /// With the committee's own addresses and the default limits.
+    #[must_use]
+    pub fn new(own: AuthorityIndex, committee: Arc<Committee>, key: SecretKey, listen: SocketAddr) -> Self {
+        let addresses = committee.iter().map(|(_, authority)| authority.address.clone()).collect();
+        let (congestion, limits) = Default::default();
+        Self { own, committee, key, listen, addresses, congestion, limits }
+    }
+}
+
+/// What one peer may occupy.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerLimits {
+    /// Most frames that wait to be sent, for each class.
+    pub queue_frames: usize,
+    /// Most bytes that wait to be sent, for each class.
+    pub queue_bytes: usize,
+    /// Most streams that a peer may have open, and frames of it that are being read.
+    pub streams: u32,
+    /// Most bytes of payloads and answers that are being read or not handled yet.
+    pub receive_bytes: usize,
+    /// Silence after which a connection counts as lost.
+    pub idle_timeout: Duration,
+}
+
+impl Default for PeerLimits {
+    fn default() -> Self {
+        Self {
+            queue_frames: 1_024,
+            queue_bytes: 16 << 20,
+            streams: 256,
+            receive_bytes: 16 << 20,
+            idle_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What happened on the network of validators.
+#[derive(Debug)]
+pub enum PeerEvent {
+    /// Connected, hello checked; from now on frames to it are queued.
+    Up(AuthorityIndex),
+    /// Disconnected. Frames that were queued are lost. It is reconnected by itself.
+    Down(AuthorityIndex),
+    /// A message. Messages of one peer may overtake each other.
+    Message {
+        /// Who sent it, proven by its network key.
+        from: AuthorityIndex,
+        /// What it says, decoded; signatures in it are not verified.
+        message: PeerMessage,
+        /// The message's share of what the peer may occupy, given back on drop.
+        credit: ReceiveCredit,
+    },
+    /// A peer broke a rule; its connection is closed.
+    Misbehaved {
+        /// Who.
+        from: AuthorityIndex,
+        /// Which rule.
+        error: PeerError,
+    },
+}
+
+/// A received message's share of [`PeerLimits::receive_bytes`]. Keep it as long as the message waits in a queue, so that
+/// the queue is bounded in bytes too.
+#[derive(Debug)]
+pub struct ReceiveCredit {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Figures about one peer since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerStats {
+    /// Who.
+    pub peer: AuthorityIndex,
+    /// Whether it is connected.
+    pub up: bool,
+    /// Connections that got as far as its hello.
+    pub connections: u64,
+    /// Rules broken.
+    pub misbehaved: u64,
+    /// Frames handed to QUIC.
+    pub sent_frames: u64,
+    /// Bytes of them.
+    pub sent_bytes: u64,
+    /// Messages received.
+    pub received_frames: u64,
+    /// Bytes of their frames.
+    pub received_bytes: u64,
+    /// Frames dropped since the peer was not connected or its queue was full, by class in the order of
+    /// [`FrameClass::ALL`].
+    pub dropped: [u64; FrameClass::ALL.len()],
+}
+
+/// The running network of validators. Dropping it closes all connections.
+pub struct PeerNet {
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for PeerNet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerNet({} of {})", self.shared.own, self.shared.committee.size())
+    }
+}
+
+/// What the tasks of all peers share.
+struct Shared {
+    own: AuthorityIndex,
+    committee: Arc<Committee>,
+    addresses: Vec<String>,
+    limits: PeerLimits,
+    events: mpsc::Sender<PeerEvent>,
+    slots: Vec<Slot>,
+}
+
+/// One peer.
+struct Slot {
+    /// Queues of the connection in use.
+    link: Mutex<Option<Arc<Link>>>,
+    /// A connection of the peer that passed the handshake and waits to be used; a newer one takes its place.
+    incoming: Mutex<Option<Connection>>,
+    /// Tells the peer's task of `incoming`.
+    arrived: Notify,
+    /// Room for large frames of this peer.
+    budget: Arc<Semaphore>,
+    counters: Arc<Counters>,
+}
+
+impl Slot {
+    fn new(limits: &PeerLimits) -> Self {
+        Self {
+            link: Mutex::new(None),
+            incoming: Mutex::new(None),
+            arrived: Notify::new(),
+            budget: Arc::new(Semaphore::new(limits.receive_bytes)),
+            counters: Arc::default(),
+        }
+    }
+
+    fn link(&self) -> Option<Arc<Link>> {
+        lock(&self.link).clone()
+    }
+
+    /// Hands over a connection that the peer dialled.
+    fn offer(&self, connection: Connection) {
+        let older = lock(&self.incoming).replace(connection);
+        if let Some(older) = older {
+            older.close(VarInt::from_u32(close::REPLACED), b"replaced by a newer connection");
+        }
+        self.arrived.notify_one();
+    }
+
+    fn take_incoming(&self) -> Option<Connection> {
+        lock(&self.incoming).take()
+    }
+}
+
+/// Values behind these locks stay whole even if a holder panicked: they are replaced in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PeerNet {
+    /// Binds the endpoint and starts to dial and accept on `runtime`. Events go to `events`; while it is full nothing
+    /// is read from any peer.
+    ///
+    /// # Errors
+    /// If the address cannot be bound, or the network key is not the one of the genesis.
+    ///
+    /// # Panics
+    /// If `own` is not in the committee or `addresses` has not one entry for each validator.
+    pub fn start(
+        config: PeerNetConfig,
+        runtime: &Handle,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> Result<Self, NetError> {
+        let PeerNetConfig { own, committee, key, listen, addresses, congestion, limits } = config;
+        assert!(committee.contains(own), "validator {own} of a committee of {}", committee.size());
+        assert_eq!(addresses.len(), committee.size(), "one address for each validator");
+        let identity = Identity::new(&key)?;
+        check_own_key(&committee, own, &identity)?;
+        let transport = Transport {
+            congestion,
+            uni_streams: limits.streams,
+            bidi_streams: 0,
+            receive_window: 8 << 20,
+            send_window: 16 << 20,
+            idle_timeout: limits.idle_timeout,
+        }
+        .build()?;
+        let allowed = committee.iter().filter(|(i, _)| *i != own).map(|(_, authority)| authority.network_key);
+        let tls = QuicServerConfig::try_from(identity.peer_server(allowed)?)
+            .map_err(|error| NetError::Quic(error.to_string()))?;
+        let mut server = ServerConfig::with_crypto(Arc::new(tls));
+        server.transport_config(transport.clone());
+
+        let mut dialled = Vec::new();
+        for (peer, authority) in committee.iter().filter(|(peer, _)| own < *peer) {
+            let tls = QuicClientConfig::try_from(identity.peer_client(authority.network_key)?)
+                .map_err(|error| NetError::Quic(error.to_string()))?;
+            let mut client = ClientConfig::new(Arc::new(tls));
+            client.transport_config(transport.clone());
+            dialled.push((peer, client));
+        }
+
+        let _guard = runtime.enter();
+        let endpoint = quic::bind("listen.peers", listen, &key, server)?;
+        let slots = committee.indices().map(|_| Slot::new(&limits)).collect();
+        let shared = Arc::new(Shared { own, committee, addresses, limits, events, slots });
+        let mut tasks = vec![runtime.spawn(connection::accept_all(shared.clone(), endpoint.clone()))];
+        for (peer, client) in dialled {
+            tasks.push(runtime.spawn(connection::dial_forever(
+                shared.clone(),
+                endpoint.clone(),
+                peer,
+                client,
+            )));
+        }
+        for peer in shared.committee.indices().take_while(|peer| *peer < own) {
+            tasks.push(runtime.spawn(connection::serve_forever(shared.clone(), peer)));
+        }
+        Ok(Self { endpoint, shared, tasks })
+    }
+
+    /// Where it listens: the port is known here if the configuration said 0.
+    ///
+    /// # Errors
+    /// If the operating system does not say.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// Queues a frame to a peer; never waits. `false` if it was dropped, because the peer is not connected or its queue of this class
+    /// is full.
+    pub fn send(&self, to: AuthorityIndex, frame: Frame) -> bool {
+        self.enqueue(to, WireFrame::from(frame))
+    }
+
+    /// Queues a frame to every other validator; never waits. Returns how many took it.
+    pub fn broadcast(&self, frame: Frame) -> usize {
+        let frame = WireFrame::from(frame);
+        let own = self.shared.own;
+        self.shared
+            .committee
+            .indices()
+            .filter(|peer| *peer != own && self.enqueue(*peer, frame.clone()))
+            .count()
+    }
+
+    fn enqueue(&self, to: AuthorityIndex, frame: WireFrame) -> bool {
+        let Some(slot) = self.shared.slots.get(to.as_usize()) else { return false };
+        let class = frame.class;
+        let queued = slot.link().is_some_and(|link| link.send(frame));
+        if !queued {
+            Counters::add(&slot.counters.dropped[class as usize], 1);
+        }
+        queued
+    }
+
+    /// Figures about every other validator.
+    #[must_use]
+    #[expect(
+        clippy::significant_drop_tightening,
+        reason = "a reference to a slot holds no lock, only what the lint takes for one"
+    )]
+    pub fn stats(&self) -> Vec<PeerStats> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let others = self.shared.committee.indices().filter(|peer| *peer != self.shared.own);
+        others
+            .map(|peer| {
+                let slot = &self.shared.slots[peer.as_usize()];
+                let c = &slot.counters;
+                PeerStats {
+                    peer,
+                    up: slot.link().is_some(),
+                    connections: read(&c.connections),
+                    misbehaved: read(&c.misbehaved),
+                    sent_frames: read(&c.sent_frames),
+                    sent_bytes: read(&c.sent_bytes),
+                    received_frames: read(&c.received_frames),
+                    received_bytes: read(&c.received_bytes),
+                    dropped: std::array::from_fn(|class| read(&c.dropped[class])),
+                }
+            })
+            .collect()
+    }
+
+    /// Closes all connections and waits, at most two seconds, until the peers have been told.
+    pub async fn shutdown(self) {
+        self.close();
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.endpoint.wait_idle()).await;
+    }
+
+    fn close(&self) {
+        self.endpoint.close(VarInt::from_u32(close::SHUTDOWN), b"the node stops");
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for PeerNet {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn check_own_key(committee: &Committee, own: AuthorityIndex, identity: &Identity) -> Result<(), NetError> {
+    let authority = committee.authority(own);
+    if authority.network_key == identity.public() {
+        return Ok(());
+    }
+    Err(NetError::ForeignKey {
+        validator: authority.name.clone(),
+        found: hex::encode(identity.public()),
+        expected: hex::encode(authority.network_key),
+    })
+}

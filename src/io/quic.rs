@@ -1,0 +1,137 @@
+//! What both planes ask of QUIC.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quinn::congestion::{BbrConfig, CubicConfig};
+use quinn::crypto::{CryptoError, HmacKey};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
+    TransportConfig, VarInt,
+};
+
+use super::NetError;
+use crate::config::Congestion;
+use crate::crypto::SecretKey;
+
+/// Largest UDP payload that path discovery tries. Ten segments of it, the most that quinn hands to the kernel at once,
+/// stay below the 65,507 bytes of one UDP send: above that, datagrams vanish and the discovery falls back to 1,200.
+const UDP_PAYLOAD_BYTES_MAX: u16 = 6_500;
+/// quinn's default of 333 ms costs a second when a packet of the handshake is lost.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// Above 2 MiB quinn closes connections under loss ("too many gaps in stream buffer").
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+
+/// The parts in which planes differ.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Transport {
+    pub(super) congestion: Congestion,
+    pub(super) uni_streams: u32,
+    pub(super) bidi_streams: u32,
+    /// Bytes that the other side may have in flight on all streams together.
+    pub(super) receive_window: u32,
+    /// Bytes that wait for acknowledgement on this side.
+    pub(super) send_window: u32,
+    pub(super) idle_timeout: Duration,
+}
+
+impl Transport {
+    pub(super) fn build(self) -> Result<Arc<TransportConfig>, NetError> {
+        let idle = self
+            .idle_timeout
+            .try_into()
+            .map_err(|error| NetError::Quic(format!("idle time-out: {error}")))?;
+        let mut mtu = MtuDiscoveryConfig::default();
+        mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
+        let mut config = TransportConfig::default();
+        config
+            .max_concurrent_uni_streams(VarInt::from_u32(self.uni_streams))
+            .max_concurrent_bidi_streams(VarInt::from_u32(self.bidi_streams))
+            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES.min(self.receive_window)))
+            .receive_window(VarInt::from_u32(self.receive_window))
+            .send_window(self.send_window.into())
+            // An earlier message finishes before a later one of its priority starts.
+            .send_fairness(false)
+            .initial_rtt(INITIAL_RTT)
+            .mtu_discovery_config(Some(mtu))
+            .max_idle_timeout(Some(idle))
+            .keep_alive_interval(Some(self.idle_timeout / 4))
+            .datagram_receive_buffer_size(None);
+        match self.congestion {
+            Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
+            Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
+        };
+        Ok(Arc::new(config))
+    }
+}
+
+/// Binds an endpoint. Has to be called inside of the runtime that shall drive it.
+pub(super) fn bind(
+    key: &'static str,
+    address: SocketAddr,
+    secret: &SecretKey,
+    mut server: ServerConfig,
+) -> Result<Endpoint, NetError> {
+    server.migration(false);
+    let socket = UdpSocket::bind(address).map_err(|source| NetError::Bind { key, address, source })?;
+    Endpoint::new(endpoint_config(secret)?, Some(server), socket, Arc::new(quinn::TokioRuntime))
+        .map_err(|source| NetError::Bind { key, address, source })
+}
+
+/// Keys for stateless resets come from the secret key, so that a validator that was restarted can tell its peers at
+/// once that their connections are gone, instead of leaving them to the idle time-out (RFC 9000, section 10.3.2).
+fn endpoint_config(secret: &SecretKey) -> Result<EndpointConfig, NetError> {
+    let reset = ResetKey(blake3::derive_key("salus 2026 QUIC stateless reset v1", &*secret.seed()));
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| NetError::Quic(format!("no random numbers: {error}")))?;
+    let issued = Arc::new(AtomicU64::new(0));
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(move || Box::new(ConnectionIds { key, issued: issued.clone() }));
+    config
+        .max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX)
+        .map_err(|error| NetError::Quic(format!("UDP payload size: {error}")))?;
+    Ok(config)
+}
+
+/// Connection ids that nobody can tell from random ones. quinn's own generator refuses, after a restart, to answer
+/// packets to ids of the process before it, and so to send the stateless resets that make peers reconnect at once.
+struct ConnectionIds {
+    key: [u8; 32],
+    issued: Arc<AtomicU64>,
+}
+
+impl ConnectionIdGenerator for ConnectionIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let number = self.issued.fetch_add(1, Ordering::Relaxed);
+        ConnectionId::new(&blake3::keyed_hash(&self.key, &number.to_be_bytes()).as_bytes()[..self.cid_len()])
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Keyed BLAKE3 as the message authentication code of stateless resets.
+struct ResetKey([u8; 32]);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        signature_out.copy_from_slice(blake3::keyed_hash(&self.0, data).as_bytes());
+    }
+
+    fn signature_len(&self) -> usize {
+        blake3::OUT_LEN
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        let signature: [u8; blake3::OUT_LEN] = signature.try_into().map_err(|_error| CryptoError)?;
+        // Comparison of BLAKE3 hashes takes constant time.
+        if blake3::keyed_hash(&self.0, data) == signature { Ok(()) } else { Err(CryptoError) }
+    }
+}

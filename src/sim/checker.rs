@@ -1,0 +1,156 @@
+//! What has to hold in every run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+use crate::execute::{Executed, LedgerHead, Outcome, SubDag};
+use crate::types::{CommitIndex, Digest, LeafIndex, TxId};
+
+/// What a run found to be wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// Two validators ordered differently.
+    #[error("agreement: commit {commit} is {found:?} on validator {host} and {first:?} on another")]
+    Order {
+        /// The commit.
+        commit: CommitIndex,
+        /// Where it differs.
+        host: usize,
+        /// Its digest there.
+        found: Digest,
+        /// Its digest elsewhere.
+        first: Digest,
+    },
+    /// Two validators have different states after the same commit.
+    #[error("agreement: after commit {0} two validators have different states")]
+    State(CommitIndex),
+    /// A transaction was executed at two places.
+    #[error("transaction {0} was executed twice")]
+    Twice(TxId),
+    /// A client was told final and a validator does not have it.
+    #[error(
+        "transaction {id} was acknowledged at leaf {leaf}, and validator {host} has it not, or elsewhere"
+    )]
+    Lost {
+        /// The transaction.
+        id: TxId,
+        /// Where it was said to be.
+        leaf: LeafIndex,
+        /// Who does not have it.
+        host: usize,
+    },
+    /// A validator blamed an honest one, halted, or a disk failed that had no fault.
+    #[error("validator {host}: {what}")]
+    Host {
+        /// Who.
+        host: usize,
+        /// What happened.
+        what: String,
+    },
+    /// A transaction met an end that the workload does not provoke.
+    #[error("transaction {0} ended as {1}")]
+    Outcome(TxId, String),
+    /// Something was not final long after the faults had stopped.
+    #[error(
+        "liveness: {waiting} transactions wait {after_s} simulated seconds after the faults stopped; {state}"
+    )]
+    Stuck {
+        /// How many.
+        waiting: usize,
+        /// How long.
+        after_s: u64,
+        /// Where the validators stand.
+        state: String,
+    },
+}
+
+/// What a run without violation did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Hash of everything that happened, in order.
+    pub trace: Digest,
+    /// Simulated time, microseconds.
+    pub simulated_us: u64,
+    /// Events handled.
+    pub events: u64,
+    /// Highest commit executed.
+    pub commits: u64,
+    /// Transactions that clients were told are final.
+    pub acknowledged: u64,
+    /// Leaves in the log.
+    pub leaves: u64,
+    /// Messages lost to loss and partitions.
+    pub lost_messages: u64,
+    /// Messages delivered twice.
+    pub replayed_messages: u64,
+    /// Single validators that were stopped and started again.
+    pub restarts: u64,
+    /// Times that all were stopped at once.
+    pub blackouts: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Checkpoints that a quorum signed.
+    pub checkpoints: u64,
+    /// Most blocks in the DAG of any validator.
+    pub dag_blocks_max: usize,
+}
+
+/// Compares what the validators do.
+#[derive(Debug, Default)]
+pub(super) struct Checker {
+    orders: BTreeMap<CommitIndex, Digest>,
+    heads: BTreeMap<CommitIndex, LedgerHead>,
+    /// For each commit its executed transactions, from whoever executed it first.
+    executed: BTreeMap<TxId, (CommitIndex, LeafIndex)>,
+    acknowledged: BTreeMap<TxId, LeafIndex>,
+}
+
+impl Checker {
+    /// A validator is about to execute a commit.
+    pub(super) fn ordered(&mut self, host: usize, dag: &SubDag) -> Result<(), Violation> {
+        let first = *self.orders.entry(dag.index).or_insert(dag.digest);
+        if first != dag.digest {
+            return Err(Violation::Order { commit: dag.index, host, found: dag.digest, first });
+        }
+        Ok(())
+    }
+
+    /// A validator has executed a commit.
+    pub(super) fn executed(&mut self, dag: &SubDag, executed: &Executed) -> Result<(), Violation> {
+        let head = executed.head;
+        if *self.heads.entry(head.commit).or_insert(head) != head {
+            return Err(Violation::State(head.commit));
+        }
+        let mut here = BTreeSet::new();
+        for (block, outcome) in dag.blocks.iter().zip(&executed.blocks) {
+            for (i, outcome) in outcome.outcomes.iter().enumerate() {
+                let Outcome::Executed { leaf, .. } = outcome else { continue };
+                let id = block.payload.id(i);
+                let place = (head.commit, *leaf);
+                if !here.insert(id) || *self.executed.entry(id).or_insert(place) != place {
+                    return Err(Violation::Twice(id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A client was told that its transaction is final.
+    pub(super) fn acknowledge(&mut self, id: TxId, leaf: LeafIndex) -> Result<(), Violation> {
+        if *self.acknowledged.entry(id).or_insert(leaf) != leaf {
+            return Err(Violation::Twice(id));
+        }
+        Ok(())
+    }
+
+    /// All that clients were told.
+    pub(super) fn acknowledged(&self) -> &BTreeMap<TxId, LeafIndex> {
+        &self.acknowledged
+    }
+
+    /// The last commit that anybody executed, with the ledger after it.
+    pub(super) fn last(&self) -> Option<&LedgerHead> {
+        self.heads.last_key_value().map(|(_, head)| head)
+    }
+}
