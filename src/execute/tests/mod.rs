@@ -5,6 +5,7 @@
     clippy::wildcard_enum_match_arm,
     reason = "what a test does not expect, it panics on"
 )]
+#![allow(clippy::disallowed_methods, reason = "copies a store on disk, and asks it from another thread")]
 
 mod rules;
 mod whole;

@@ -14,6 +14,7 @@ Development tasks of Salus.
 
 USAGE
   cargo xtask test             every test: unit, integration, documentation; then the release build
+                               and 200 simulated networks
   cargo xtask lint [--strict]  formatting, clippy, documentation, licences and sources of dependencies;
                                with --strict a missing cargo-deny fails instead of being skipped
 ";
@@ -68,6 +69,10 @@ fn test_steps() -> Vec<Step> {
         vec![cargo("tests", &["test", "--workspace", "--locked", "--no-fail-fast", "--quiet"])]
     };
     steps.push(cargo("release build", &["build", "--release", "--workspace", "--locked"]));
+    steps.push(cargo(
+        "simulator",
+        &["run", "--release", "--locked", "--package", "simulate", "--", "--seeds", "200", "--seconds", "60"],
+    ));
     steps
 }
 
