@@ -61,12 +61,12 @@ impl Source {
         self.path.strip_prefix(root()).unwrap().display().to_string()
     }
 
-    /// The room that a file under `src/` belongs to; `None` for `lib.rs` and `main.rs`.
+    /// The room that a file under `src/` belongs to; `None` for `lib.rs`, `main.rs` and the manual.
     fn room(&self) -> Option<String> {
         let inside = self.path.strip_prefix(root().join("src")).ok()?;
         let first = inside.iter().next()?.to_str()?;
         Some(first.strip_suffix(".rs").unwrap_or(first).to_owned())
-            .filter(|room| room != "lib" && room != "main")
+            .filter(|room| !["lib", "main", "manual"].contains(&room.as_str()))
     }
 
     /// Whether all of it is test code.
