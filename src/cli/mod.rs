@@ -1,7 +1,8 @@
 //! The commands. Each has its own file, with its arguments, its help and what it does.
 //!
 //! Exit codes: 0 done, and what was checked holds; 1 what was checked does not hold; 2 the command could not do its work:
-//! arguments, configuration, files, network. Errors go to standard error as `error: …`, a second line says what to do.
+//! arguments, configuration, files, network; 3 a validator halted. Errors go to standard error as `error: …`, a second
+//! line says what to do.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -51,6 +52,8 @@ pub enum Command {
     Genesis(genesis::GenesisArgs),
     /// Make the keys of a validator or of an organisation
     Keygen(keygen::KeygenArgs),
+    /// Run a validator
+    Node(node::NodeArgs),
     /// Check a proof bundle, offline; exit code 1 if it does not hold
     Verify(verify::VerifyArgs),
     /// Print the version and the formats that this program reads and writes
@@ -75,6 +78,7 @@ fn execute(command: Command, out: &mut dyn std::io::Write) -> Result<(), CliErro
     match command {
         Command::Genesis(args) => genesis::run(args, out),
         Command::Keygen(args) => keygen::run(&args, out),
+        Command::Node(args) => node::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Version => version::run(out),
     }
@@ -94,7 +98,6 @@ mod tests {
         for command in [
             demo::DemoArgs::augment_args(clap::Command::new("demo")),
             log::LogArgs::augment_args(clap::Command::new("log")),
-            node::NodeArgs::augment_args(clap::Command::new("node")),
             proof::ProofArgs::augment_args(clap::Command::new("proof")),
             submit::SubmitArgs::augment_args(clap::Command::new("submit")),
         ] {

@@ -7,6 +7,7 @@
 
 pub mod client_plane;
 pub mod disk;
+pub mod driver;
 mod error;
 pub mod files;
 pub mod http;
