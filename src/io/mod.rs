@@ -1,18 +1,23 @@
 //! Everything that touches the world outside: threads, sockets, clocks and files.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the room that has threads, clocks and files, so that no other needs them"
+)]
 
 pub mod client_plane;
 pub mod disk;
 pub mod driver;
+mod error;
 pub mod files;
 pub mod http;
 pub mod keys;
 pub mod log_store;
 pub mod peer;
+mod quic;
 pub mod state_store;
 pub mod tile_store;
 pub mod tls;
 pub mod verify_pool;
-mod error;
-mod quic;
 
 pub use error::NetError;
