@@ -14,6 +14,8 @@ pub mod http;
 pub mod keys;
 pub mod log_store;
 pub mod peer;
+#[cfg(feature = "profile")]
+pub mod profile;
 mod quic;
 pub mod state_store;
 pub mod tile_store;

@@ -10,9 +10,9 @@ mod client;
 mod host;
 mod network;
 mod random;
-mod world;
 #[cfg(test)]
 mod tests;
+mod world;
 
 pub use checker::{Report, Violation};
 pub use network::NetworkConfig;

@@ -31,7 +31,8 @@ fn faults_happen_and_nothing_acknowledged_is_lost() {
 
 #[test]
 fn a_whole_network_without_faults_keeps_its_pace() {
-    let network = NetworkConfig { delay_min_us: 1_000, delay_max_us: 2_000, loss_per_mille: 0, replay_per_mille: 0 };
+    let network =
+        NetworkConfig { delay_min_us: 1_000, delay_max_us: 2_000, loss_per_mille: 0, replay_per_mille: 0 };
     let config = SimConfig { network: Some(network), faults: false, clock_skew_ms: 0, ..short(4) };
     let report = run(1, &config).unwrap();
     assert_eq!((report.restarts, report.lost_messages), (0, 0));
@@ -42,7 +43,8 @@ fn a_whole_network_without_faults_keeps_its_pace() {
 fn networks_of_other_sizes_agree_too() {
     for validators in [1, 2, 5, 7] {
         let config = SimConfig { validators, ..short(6) };
-        let report = run(31, &config).unwrap_or_else(|violation| panic!("{validators} validators: {violation}"));
+        let report =
+            run(31, &config).unwrap_or_else(|violation| panic!("{validators} validators: {violation}"));
         assert!(report.acknowledged > 0, "{validators} validators: {report:?}");
     }
 }
