@@ -226,12 +226,14 @@ impl Node {
         self.proposer.last_time = time;
         self.proposer.last_created_us = now.monotonic_us;
         let payload = Arc::new(payload);
-        let mut seq = self.append(LogRecord::Header(header.clone()), out);
+        // The payload goes first: a log that holds an own header holds all of its block, whatever a crash cuts off.
+        let payload_seq = (!payload.is_empty())
+            .then(|| self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out));
+        let seq = self.append(LogRecord::Header(header.clone()), out);
         self.checkpoints.collect_votes(&header, out);
         self.enter(header.clone());
-        if !payload.is_empty() {
-            seq = self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out);
-            self.dag.set_payload(&block, Arc::clone(&payload), seq);
+        if let Some(payload_seq) = payload_seq {
+            self.dag.set_payload(&block, Arc::clone(&payload), payload_seq);
             // The pipeline verified them before they entered the pool.
             self.dag.set_verdicts(&block, vec![Verdict::Valid; payload.len()].into());
             self.own_blocks.insert(block, txs);

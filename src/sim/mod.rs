@@ -10,6 +10,8 @@ mod client;
 mod host;
 mod network;
 mod random;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use checker::{Report, Violation};
