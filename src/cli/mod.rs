@@ -15,6 +15,7 @@ mod files;
 pub mod genesis;
 pub mod keygen;
 pub mod log;
+pub mod network;
 pub mod node;
 pub mod org_key;
 pub mod proof;
@@ -48,6 +49,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a network of validators here, make a hospital's day final on it, and prove a record
+    Demo(demo::DemoArgs),
     /// Make or show a genesis file: what all validators of a network agree on before the first block
     Genesis(genesis::GenesisArgs),
     /// Make the keys of a validator or of an organisation
@@ -76,6 +79,7 @@ pub fn run() -> ExitCode {
 
 fn execute(command: Command, out: &mut dyn std::io::Write) -> Result<(), CliError> {
     match command {
+        Command::Demo(args) => demo::run(&args, out),
         Command::Genesis(args) => genesis::run(args, out),
         Command::Keygen(args) => keygen::run(&args, out),
         Command::Node(args) => node::run(&args, out),
@@ -96,7 +100,6 @@ mod tests {
     fn arguments_do_not_contradict_each_other() {
         Cli::command().debug_assert();
         for command in [
-            demo::DemoArgs::augment_args(clap::Command::new("demo")),
             log::LogArgs::augment_args(clap::Command::new("log")),
             proof::ProofArgs::augment_args(clap::Command::new("proof")),
             submit::SubmitArgs::augment_args(clap::Command::new("submit")),

@@ -1,0 +1,169 @@
+//! Open-loop load on a Salus network: how many transactions a second become final, and after what time.
+//!
+//! Transactions are signed before the clock starts. Each has a moment at which it is due, whatever became of those
+//! before; its time to finality counts from that moment, so that a network that falls behind cannot hide it by slowing
+//! its clients down.
+#![allow(clippy::disallowed_methods, reason = "a tool measures time and writes the file that it is given")]
+
+mod open_loop;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use salus::cli::CliError;
+use salus::cli::network::{LocalNetwork, NetworkOptions, RecordMaker, clock, register_record_keys};
+
+use open_loop::{OpenLoop, Transactions};
+use report::Measured;
+
+/// How long validators may take to serve, and a network to agree when the load is over.
+const SETTLE_WITHIN: Duration = Duration::from_secs(120);
+
+/// Submit record anchors at a fixed rate to validators on this machine, and measure.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "EXAMPLES
+  Four validators, 30 seconds at each of four rates, a new network for each:
+      cargo build --release --workspace
+      target/release/load --rates 1000,5000,10000,20000
+  One rate, results for a program:
+      target/release/load --rates 2000 --seconds 10 --json load.json
+  A network that runs already, left by `salus demo --dir demo --keep`:
+      target/release/load --dir demo --rates 500
+
+Exit code: 0 if all that was accepted became final and the roots are equal, 1 if not, 2 if it could not be done."
+)]
+struct Options {
+    /// Transactions offered each second, over all validators; several rates are tried one after the other
+    #[arg(long, visible_alias = "rate", value_name = "N,…", value_delimiter = ',', default_value = "1000",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rates: Vec<u32>,
+    /// Seconds of load at each rate
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=540))]
+    seconds: u32,
+    /// Number of validators
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=22))]
+    validators: u16,
+    /// Keys that sign, for each founding member
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    keys: u32,
+    /// Connections to each validator
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    connections: u16,
+    /// Folder of a local network that runs already, instead of a new one
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The `salus` program [default: the one beside this one]
+    #[arg(long, value_name = "FILE")]
+    salus: Option<PathBuf>,
+    /// File for the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), CliError> {
+    let salus = match &options.salus {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("salus"),
+    };
+    if !salus.is_file() {
+        return Err(CliError::unable_hint(
+            format!("there is no program {}", salus.display()),
+            "build it with `cargo build --release --workspace`, or name one with --salus",
+        ));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    println!("{}", report::machine());
+    let mut results = Vec::new();
+    for rate in &options.rates {
+        let measured = runtime.block_on(async {
+            tokio::select! {
+                done = one_rate(options, &salus, *rate) => done,
+                _ = tokio::signal::ctrl_c() => Err(CliError::unable("interrupted")),
+            }
+        })?;
+        println!("{measured}");
+        results.push(measured);
+    }
+    if let Some(path) = &options.json {
+        std::fs::write(path, report::json(&results))
+            .map_err(|error| CliError::unable(format!("cannot write {}: {error}", path.display())))?;
+    }
+    match results.iter().find_map(Measured::fault) {
+        None => Ok(()),
+        Some(fault) => Err(CliError::DoesNotHold(fault)),
+    }
+}
+
+/// A network, its keys, transactions, the load, and what came of it. Everything is ended when this returns.
+#[expect(clippy::significant_drop_tightening, reason = "these connections may stay open while the load runs")]
+async fn one_rate(options: &Options, salus: &std::path::Path, rate: u32) -> Result<Measured, CliError> {
+    // Declared before the network, so that it is removed after the validators have ended.
+    let folder = tempfile::tempdir()?;
+    let network = match &options.dir {
+        Some(dir) => LocalNetwork::open(dir, salus)?,
+        None => {
+            let mut network = LocalNetwork::create(&NetworkOptions {
+                dir: folder.path().join("network"),
+                validators: options.validators,
+                program: salus.to_owned(),
+                own_group: false,
+            })?;
+            network.start_all()?;
+            network.wait_all_ready(SETTLE_WITHIN).await?;
+            network
+        }
+    };
+    let pool = network.pool();
+    pool.connect().await;
+    let makers = register_record_keys(&network, &pool, options.keys).await?;
+    let load = OpenLoop {
+        rate,
+        duration: Duration::from_secs(options.seconds.into()),
+        connections: options.connections,
+    };
+    let transactions = sign(makers, load.transactions())?;
+    let before = status_size(&network).await?;
+    let outcome = open_loop::run(&network, load, transactions).await?;
+    let agreement = network.wait_agreement(before + outcome.executed(), SETTLE_WITHIN).await?;
+    Ok(Measured::new(load, network.size(), outcome, agreement.size - before, agreement.root))
+}
+
+async fn status_size(network: &LocalNetwork) -> Result<u64, CliError> {
+    // All are final on every validator once they agree.
+    network.wait_agreement(0, SETTLE_WITHIN).await.map(|agreement| agreement.size)
+}
+
+/// Signs all transactions, each key its share in the order in which it is submitted.
+fn sign(mut makers: Vec<RecordMaker>, count: u64) -> Result<Transactions, CliError> {
+    let now = clock()?;
+    let each = count.div_ceil(makers.len() as u64);
+    let bar = ProgressBar::new(makers.len() as u64).with_message("signing");
+    let signed: Result<Vec<Vec<_>>, _> = makers
+        .par_iter_mut()
+        .map(|maker| {
+            let share = (0..each).map(|_| Ok(maker.record(now)?.bytes().clone())).collect();
+            bar.inc(1);
+            share
+        })
+        .collect();
+    bar.finish_and_clear();
+    let signed = signed.map_err(|error: salus::gateway::EntropyError| CliError::unable(error.to_string()))?;
+    Ok(Transactions::new(signed, count))
+}

@@ -1,0 +1,115 @@
+//! What was measured, for people and for programs.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::open_loop::{OpenLoop, Outcome};
+
+/// One rate.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    load: OpenLoop,
+    validators: usize,
+    outcome: Outcome,
+    /// Leaves that the logs gained.
+    leaves: u64,
+    root: String,
+    /// Ascending.
+    latencies: Vec<Duration>,
+}
+
+impl Measured {
+    pub(crate) fn new(
+        load: OpenLoop,
+        validators: usize,
+        mut outcome: Outcome,
+        leaves: u64,
+        root: String,
+    ) -> Self {
+        let mut latencies = std::mem::take(&mut outcome.latencies);
+        latencies.sort_unstable();
+        Self { load, validators, outcome, leaves, root, latencies }
+    }
+
+    /// Final while the load went on, each second.
+    fn committed(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let in_time = self.outcome.in_time as f64;
+        in_time / self.load.duration.as_secs_f64()
+    }
+
+    fn percentile(&self, per_mille: usize) -> Duration {
+        let rank = (self.latencies.len() * per_mille).div_ceil(1_000).max(1);
+        self.latencies.get(rank - 1).copied().unwrap_or_default()
+    }
+
+    /// What does not hold of the run, if anything. That transactions are refused as `Busy` is how an overload has to end.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let Outcome { refused, unanswered, reason, .. } = &self.outcome;
+        let reason = reason.as_deref().unwrap_or("none given");
+        (refused + unanswered > 0).then(|| {
+            format!(
+                "at {} tx/s {refused} transactions were refused ({reason}) and {unanswered} not answered",
+                self.load.rate
+            )
+        })
+    }
+
+    fn json(&self) -> Value {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
+        let Outcome { in_time, busy, refused, unanswered, lag, .. } = &self.outcome;
+        json!({
+            "validators": self.validators,
+            "seconds": self.load.duration.as_secs(),
+            "offered_per_s": self.load.rate,
+            "committed_per_s": self.committed(),
+            "offered": self.load.transactions(),
+            "final": self.latencies.len(),
+            "final_in_time": in_time,
+            "busy": busy,
+            "refused": refused,
+            "unanswered": unanswered,
+            "finality_ms": {
+                "p50": ms(self.percentile(500)), "p90": ms(self.percentile(900)), "p99": ms(self.percentile(990)),
+                "p999": ms(self.percentile(999)), "max": ms(self.percentile(1_000)),
+            },
+            "client_lag_ms_max": ms(*lag),
+            "leaves": self.leaves,
+            "root": self.root,
+        })
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { busy, refused, unanswered, lag, .. } = &self.outcome;
+        write!(
+            f,
+            "offered {:>6}/s  committed {:>6.0}/s  p50 {:>5} ms  p99 {:>5} ms  max {:>5} ms  final {}  busy {busy}  \
+             refused {refused}  unanswered {unanswered}  client behind {} ms at most",
+            self.load.rate,
+            self.committed(),
+            self.percentile(500).as_millis(),
+            self.percentile(990).as_millis(),
+            self.percentile(1_000).as_millis(),
+            self.latencies.len(),
+            lag.as_millis()
+        )
+    }
+}
+
+/// All results, with the machine.
+pub(crate) fn json(results: &[Measured]) -> String {
+    let runs: Vec<_> = results.iter().map(Measured::json).collect();
+    format!("{:#}\n", json!({ "machine": machine(), "runs": runs }))
+}
+
+/// Cores, and how busy they were before.
+pub(crate) fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<_> = load.split(' ').take(3).collect();
+    format!("{cores} cores for validators and clients together, load average before {}", load.join(" "))
+}
