@@ -16,6 +16,9 @@ use crate::types::{
     TimestampMs,
 };
 
+/// Payload bytes of own blocks that are not executed yet. Above it they go out empty: nobody names them, or execution is behind.
+const OWN_BYTES_MAX: usize = 32 << 20;
+
 /// State of making own blocks.
 #[derive(Debug)]
 pub(super) struct Proposer {
@@ -56,6 +59,11 @@ impl Proposer {
     /// Last own block.
     pub(super) fn last(&self) -> BlockRef {
         self.last
+    }
+
+    /// Whether a block is an own one that may not leave yet.
+    pub(super) fn is_held_back(&self, block: &BlockRef) -> bool {
+        self.outbox.iter().any(|(_, header, _)| header.reference() == *block)
     }
 
     /// Last own block that is durable.
@@ -146,6 +154,10 @@ impl Node {
     /// blocks in between could enter no commit. (Jumping otherwise would break the pacemaker's proof.)
     fn next_round(&self) -> Option<Round> {
         let last = self.proposer.last.round;
+        // Only an own block that came back from a peer, after its log was lost, can lack its payload.
+        if self.dag.get(&self.proposer.last).is_some_and(|entry| !entry.available) {
+            return None;
+        }
         let round = if self.quorum_round.0 > last.0 + self.gc_depth() { self.quorum_round } else { last };
         let available = self.dag.available_stake(round).is_quorum(&self.committee);
         available.then(|| round.next())
@@ -202,11 +214,12 @@ impl Node {
 
     fn propose(&mut self, now: Now, round: Round, out: &mut Vec<Effect>) {
         let ancestors = self.choose_ancestors(round);
-        let (payload, txs) = if self.commits.backlog() < self.config.execution_backlog_max {
-            self.mempool.take_block()
-        } else {
-            (Payload::empty(), Vec::new())
-        };
+        let (payload, txs) =
+            if self.commits.backlog() < self.config.execution_backlog_max && self.own_bytes < OWN_BYTES_MAX {
+                self.mempool.take_block()
+            } else {
+                (Payload::empty(), Vec::new())
+            };
         let time = now.wall.max(self.proposer.last_time);
         let header = Header {
             epoch: self.committee.epoch(),
@@ -217,7 +230,12 @@ impl Node {
             n_tx: count(payload.len()),
             payload_len: count(payload.bytes().len()),
             payload_root: payload.root(),
-            system: self.checkpoints.take_own_vote().map(SystemMessage::CheckpointVote).into_iter().collect(),
+            system: self
+                .checkpoints
+                .take_own_vote(now, &self.config.cosign_key)
+                .map(SystemMessage::CheckpointVote)
+                .into_iter()
+                .collect(),
         };
         let key = &self.config.consensus_key;
         let header =
@@ -236,6 +254,7 @@ impl Node {
             self.dag.set_payload(&block, Arc::clone(&payload), payload_seq);
             // The pipeline verified them before they entered the pool.
             self.dag.set_verdicts(&block, vec![Verdict::Valid; payload.len()].into());
+            self.own_bytes += payload.bytes().len();
             self.own_blocks.insert(block, txs);
         }
         assert!(
