@@ -89,7 +89,8 @@ fn run(options: &Options) -> Result<(), CliError> {
         ));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    println!("{}", report::machine());
+    let machine = report::machine();
+    println!("{machine}");
     let mut results = Vec::new();
     for rate in &options.rates {
         let measured = runtime.block_on(async {
@@ -102,7 +103,7 @@ fn run(options: &Options) -> Result<(), CliError> {
         results.push(measured);
     }
     if let Some(path) = &options.json {
-        std::fs::write(path, report::json(&results))
+        std::fs::write(path, report::json(&machine, &results))
             .map_err(|error| CliError::unable(format!("cannot write {}: {error}", path.display())))?;
     }
     match results.iter().find_map(Measured::fault) {

@@ -100,13 +100,13 @@ impl fmt::Display for Measured {
     }
 }
 
-/// All results, with the machine.
-pub(crate) fn json(results: &[Measured]) -> String {
+/// All results, with what [`machine`] said before them.
+pub(crate) fn json(machine: &str, results: &[Measured]) -> String {
     let runs: Vec<_> = results.iter().map(Measured::json).collect();
-    format!("{:#}\n", json!({ "machine": machine(), "runs": runs }))
+    format!("{:#}\n", json!({ "machine": machine, "runs": runs }))
 }
 
-/// Cores, and how busy they were before.
+/// Cores, and how busy they are with something else.
 pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
