@@ -325,7 +325,7 @@ impl NodeConfig {
                 rounds.min_round_interval_ms,
                 60_000,
             ),
-            ("log.segment_bytes", self.log.segment_bytes, 16 << 20, 4 << 30),
+            ("log.segment_bytes", self.log.segment_bytes, 16 << 20, 1 << 30),
         ];
         let out = ranges.into_iter().find(|(_, value, min, max)| !(min..=max).contains(&value));
         if let Some((key, value, min, max)) = out {

@@ -10,8 +10,10 @@ pub mod genesis;
 pub mod keygen;
 pub mod log;
 pub mod node;
+mod node_client;
 pub mod org_key;
 pub mod proof;
+mod signer_state;
 pub mod submit;
 pub mod verify;
 mod version;
@@ -46,6 +48,12 @@ pub enum Command {
     Genesis(genesis::GenesisArgs),
     /// Make the keys of a validator or of an organisation
     Keygen(keygen::KeygenArgs),
+    /// Look at a validator's data folder: check every record and every checksum
+    Log(log::LogArgs),
+    /// Fetch the proof that a transaction is final, and check it
+    Proof(proof::ProofArgs),
+    /// Anchor records or hand in signed transactions, and wait until they are final
+    Submit(Box<submit::SubmitArgs>),
     /// Check a proof bundle, offline; exit code 1 if it does not hold
     Verify(verify::VerifyArgs),
     /// Print the version and the formats that this program reads and writes
@@ -70,6 +78,9 @@ fn execute(command: Command, out: &mut dyn std::io::Write) -> Result<(), CliErro
     match command {
         Command::Genesis(args) => genesis::run(args, out),
         Command::Keygen(args) => keygen::run(&args, out),
+        Command::Log(args) => log::run(&args, out),
+        Command::Proof(args) => proof::run(&args, out),
+        Command::Submit(args) => submit::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Version => version::run(out),
     }
@@ -88,10 +99,7 @@ mod tests {
         Cli::command().debug_assert();
         for command in [
             demo::DemoArgs::augment_args(clap::Command::new("demo")),
-            log::LogArgs::augment_args(clap::Command::new("log")),
             node::NodeArgs::augment_args(clap::Command::new("node")),
-            proof::ProofArgs::augment_args(clap::Command::new("proof")),
-            submit::SubmitArgs::augment_args(clap::Command::new("submit")),
         ] {
             command.debug_assert();
         }

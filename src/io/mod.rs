@@ -2,16 +2,16 @@
 
 pub mod client_plane;
 pub mod disk;
+mod error;
 pub mod files;
 pub mod http;
 pub mod keys;
 pub mod log_store;
 pub mod peer;
+mod quic;
 pub mod state_store;
 pub mod tile_store;
 pub mod tls;
 pub mod verify_pool;
-mod error;
-mod quic;
 
 pub use error::NetError;
