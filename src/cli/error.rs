@@ -18,6 +18,9 @@ pub enum CliError {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// A validator halted, since going on would not have been safe. Exit code 3.
+    #[error("error: the validator halted: {0}")]
+    Halted(String),
 }
 
 fn hint_line(hint: Option<&str>) -> String {
@@ -43,6 +46,7 @@ impl CliError {
         match self {
             Self::DoesNotHold(_) => ExitCode::from(1),
             Self::Unable { .. } => ExitCode::from(2),
+            Self::Halted(_) => ExitCode::from(3),
         }
     }
 }

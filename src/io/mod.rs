@@ -3,6 +3,7 @@
 pub mod client_plane;
 pub mod disk;
 mod error;
+pub mod driver;
 pub mod files;
 pub mod http;
 pub mod keys;

@@ -19,7 +19,7 @@ const TEMPORARY: &str = "tile.tmp";
 ///
 /// Partial tiles stay until the full tile *after* theirs is written, so that readers of the last checkpoints find them;
 /// readers of older ones take the full tile, as C2SP tlog-tiles foresees.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TileStore {
     root: PathBuf,
 }

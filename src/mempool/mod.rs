@@ -58,6 +58,12 @@ impl Mempool {
         self.queue.len()
     }
 
+    /// Bytes of them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -93,6 +93,8 @@ pub struct NodeStats {
     pub executed: CommitIndex,
     /// Transactions in the pool.
     pub mempool: usize,
+    /// Bytes of them.
+    pub mempool_bytes: usize,
     /// Blocks in the DAG.
     pub dag_blocks: usize,
     /// Headers that wait for ancestors.
@@ -190,6 +192,7 @@ impl Node {
             quorum_round: self.quorum_round,
             commit: self.linearizer.index(),
             mempool: self.mempool.len(),
+            mempool_bytes: self.mempool.bytes(),
             dag_blocks: self.dag.len(),
             suspended: self.manager.suspended_len(),
             fetching: self.fetcher.len(),

@@ -46,6 +46,25 @@ impl Payload {
         Ok(Self { bytes, slots, root })
     }
 
+    /// The bytes of one transaction out of an encoded payload, shared, without hashing the others; `None` if there are fewer.
+    pub fn pick(bytes: &Bytes, index: usize) -> Result<Option<Bytes>, DecodeError> {
+        let mut r = Reader::new(bytes);
+        for _ in 0..index {
+            if r.remaining() == 0 {
+                return Ok(None);
+            }
+            let len = r.bounded("transaction length", TRANSACTION_BYTES_MAX)?;
+            r.take("transaction", len)?;
+        }
+        if r.remaining() == 0 {
+            return Ok(None);
+        }
+        let len = r.bounded("transaction length", TRANSACTION_BYTES_MAX)?;
+        let start = r.position();
+        r.take("transaction", len)?;
+        Ok(Some(bytes.slice(start..start + len)))
+    }
+
     /// The payload without transactions.
     #[must_use]
     pub fn empty() -> Self {

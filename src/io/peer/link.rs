@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use quinn::{Connection, ConnectionError, WriteError};
+use quinn::{Connection, ConnectionError, VarInt, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -57,6 +57,7 @@ struct Queue {
 
 /// The queues to one connection. They go with it: what was not sent is stale on the next one.
 pub(super) struct Link {
+    connection: Connection,
     queues: [Queue; FrameClass::ALL.len()],
 }
 
@@ -74,7 +75,12 @@ impl Link {
             tasks.spawn(write_frames(connection.clone(), waiting, priority(class), counters.clone()));
             Queue { frames, bytes }
         });
-        Self { queues }
+        Self { connection: connection.clone(), queues }
+    }
+
+    /// Closes the connection for a rule that the peer broke.
+    pub(super) fn close(&self, reason: &str) {
+        self.connection.close(VarInt::from_u32(super::close::MISBEHAVED), reason.as_bytes());
     }
 
     /// Queues a frame, or says that it does not fit.

@@ -38,6 +38,8 @@ use crate::config::Congestion;
 use crate::crypto::SecretKey;
 use crate::error::PeerError;
 use crate::types::{AuthorityIndex, Frame, FrameClass, PeerMessage};
+use tracing::warn;
+
 use link::{Counters, Link, WireFrame};
 
 /// Application error codes that a connection is closed with (RFC 9000, section 20.2).
@@ -323,6 +325,17 @@ impl PeerNet {
             .count()
     }
 
+    /// Closes the connection of a peer whose message broke a rule that only its receiver could check. It is reconnected
+    /// after a pause.
+    pub fn blame(&self, peer: AuthorityIndex, error: &PeerError) {
+        let Some(slot) = self.shared.slots.get(peer.as_usize()) else { return };
+        warn!(%peer, %error, "peer misbehaved, connection closed");
+        Counters::add(&slot.counters.misbehaved, 1);
+        if let Some(link) = slot.link() {
+            link.close(&error.to_string());
+        }
+    }
+
     fn enqueue(&self, to: AuthorityIndex, frame: WireFrame) -> bool {
         let Some(slot) = self.shared.slots.get(to.as_usize()) else { return false };
         let class = frame.class;
@@ -367,7 +380,8 @@ impl PeerNet {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.endpoint.wait_idle()).await;
     }
 
-    fn close(&self) {
+    /// Closes all connections; nothing is dialled or accepted any more.
+    pub fn close(&self) {
         self.endpoint.close(VarInt::from_u32(close::SHUTDOWN), b"the node stops");
         for task in &self.tasks {
             task.abort();

@@ -1,0 +1,172 @@
+//! The thread that executes commits, keeps the tiles on disk and publishes checkpoints.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tracing::info;
+
+use super::core::Signals;
+use crate::crypto::SecretKey;
+use crate::error::StorageError;
+use crate::execute::{Executor, LedgerHead, SubDag};
+use crate::io::files::write_atomically;
+use crate::io::state_store::StateStore;
+use crate::io::tile_store::TileStore;
+use crate::node::{CertifiedHead, Input};
+use crate::proof::checkpoint::{CheckpointKeys, verify_checkpoint};
+use crate::proof::note::sign_text;
+use crate::types::{AuthorityIndex, LeafIndex};
+
+/// Time between two moments at which the state is made durable. What is lost in between is executed again from the log.
+const PERSIST_EVERY: Duration = Duration::from_secs(5);
+/// Mode of the published checkpoint: anybody may read it.
+const PUBLIC: u32 = 0o644;
+/// Stubs that are read from the state at a time when tiles are made anew.
+const STUBS_AT_ONCE: usize = 4_096;
+
+/// What the executor is asked to do, in order.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Execute a commit.
+    Execute(Box<SubDag>),
+    /// Publish a certified checkpoint.
+    Publish(Box<CertifiedHead>),
+}
+
+/// The latest published checkpoint.
+#[derive(Debug, Clone)]
+pub(super) struct Published {
+    /// Leaves that it covers.
+    pub(super) size: u64,
+    /// The signed note.
+    pub(super) note: String,
+}
+
+/// What others read of the execution.
+#[derive(Debug)]
+pub(super) struct Shown {
+    published: RwLock<Option<Arc<Published>>>,
+    head: RwLock<LedgerHead>,
+}
+
+impl Shown {
+    pub(super) fn new(head: LedgerHead, published: Option<Published>) -> Arc<Self> {
+        Arc::new(Self { published: RwLock::new(published.map(Arc::new)), head: RwLock::new(head) })
+    }
+
+    pub(super) fn published(&self) -> Option<Arc<Published>> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn head(&self) -> LedgerHead {
+        *self.head.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread owns.
+pub(super) struct Execution {
+    pub(super) executor: Executor<StateStore>,
+    pub(super) tiles: TileStore,
+    pub(super) own: AuthorityIndex,
+    pub(super) log_key: SecretKey,
+    pub(super) keys: CheckpointKeys,
+    /// `data/checkpoint`.
+    pub(super) checkpoint_file: PathBuf,
+    pub(super) shown: Arc<Shown>,
+    pub(super) signals: Arc<Signals>,
+    pub(super) orders: Receiver<Order>,
+    pub(super) core: Sender<Input>,
+}
+
+impl Execution {
+    /// Runs until the core is gone; makes the state durable at the end.
+    pub(super) fn run(mut self) {
+        let mut persisted = Instant::now();
+        let mut dirty = false;
+        loop {
+            let done = match self.orders.recv_timeout(PERSIST_EVERY) {
+                Ok(Order::Execute(dag)) => {
+                    dirty = true;
+                    self.execute(&dag)
+                }
+                Ok(Order::Publish(head)) => self.publish(*head),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let persist = dirty && persisted.elapsed() >= PERSIST_EVERY;
+            let done = done.and_then(|()| if persist { self.executor.persist() } else { Ok(()) });
+            if persist {
+                persisted = Instant::now();
+                dirty = false;
+            }
+            if let Err(error) = done {
+                self.signals.fail(&error);
+                return;
+            }
+        }
+        if self.signals.failure().is_none()
+            && let Err(error) = self.executor.persist()
+        {
+            self.signals.fail(&error);
+        }
+    }
+
+    fn execute(&mut self, dag: &SubDag) -> Result<(), StorageError> {
+        let executed = self.executor.execute(dag)?;
+        self.tiles.put_all(&executed.tiles)?;
+        if executed.checkpoint_due {
+            self.tiles.put_all(&self.executor.log().partials())?;
+        }
+        *self.shown.head.write().unwrap_or_else(PoisonError::into_inner) = executed.head;
+        // The core is gone if nobody listens; then nothing is to be acknowledged either.
+        let _ = self.core.send(Input::Executed(Box::new(executed)));
+        Ok(())
+    }
+
+    fn publish(&self, head: CertifiedHead) -> Result<(), StorageError> {
+        let mut certified = head.certified;
+        let signature = sign_text(&self.log_key, &certified.checkpoint.text());
+        certified.log_signature = Some((self.own, signature));
+        let note = certified.to_note(&self.keys);
+        write_atomically(&self.checkpoint_file, note.as_bytes(), PUBLIC)?;
+        let published = Published { size: certified.checkpoint.size, note };
+        *self.shown.published.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(published));
+        Ok(())
+    }
+}
+
+/// Makes the tiles folder agree with the state: it may be behind or torn after a crash.
+pub(super) fn mend_tiles(executor: &Executor<StateStore>, tiles: &mut TileStore) -> Result<(), StorageError> {
+    use crate::proof::log::{TileCheck, check_tiles, rebuild};
+
+    let head = executor.head();
+    match check_tiles(head.tree_size, &head.root, tiles)? {
+        TileCheck::Whole => return Ok(()),
+        TileCheck::Damaged { path, why } => info!(path, why, leaves = head.tree_size, "making the tiles anew"),
+    }
+    let state = executor.reader().tiles();
+    let mut first = 0;
+    let mut waiting = Vec::new().into_iter();
+    let stubs = std::iter::from_fn(move || {
+        if waiting.len() == 0 && first < head.tree_size {
+            match state.stubs(LeafIndex(first), STUBS_AT_ONCE) {
+                Ok(stubs) => {
+                    first += stubs.len() as u64;
+                    waiting = stubs.into_iter();
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        waiting.next().map(Ok)
+    });
+    rebuild(stubs, tiles).map(|_| ())
+}
+
+/// The checkpoint that was published before a restart, if it holds and the state covers it.
+pub(super) fn last_published(file: &std::path::Path, keys: &CheckpointKeys, head: &LedgerHead) -> Option<Published> {
+    let note = std::fs::read_to_string(file).ok()?;
+    let size = verify_checkpoint(note.as_bytes(), keys).ok()?.certified.checkpoint.size;
+    (size <= head.tree_size).then_some(Published { size, note })
+}

@@ -1,0 +1,215 @@
+//! Client transactions on their way in, and replies on their way out.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use tokio::sync::oneshot;
+
+use crate::error::ClientError;
+use crate::execute::{KeyDirectory, Outcome};
+use crate::ingress::{PendingTx, admit};
+use crate::io::client_plane::ClientPlane;
+use crate::io::verify_pool::{Busy, Job, VerifyPool};
+use crate::mempool::{PooledTransaction, Ticket};
+use crate::node::{Input, Reply};
+use crate::types::{ClientReply, NetworkId, TxId};
+use crate::verify::VerifiedTx;
+
+use super::clock::Clock;
+
+/// The client number of requests that came by HTTP; the client plane counts from 0 and never gets there.
+const HTTP_CLIENT: u64 = u64::MAX;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Transactions that are with the verification pool, and who waits for them.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    tickets: Mutex<HashMap<TxId, Vec<Ticket>>>,
+}
+
+impl Waiting {
+    fn insert(&self, id: TxId, ticket: Ticket) {
+        lock(&self.tickets).entry(id).or_default().push(ticket);
+    }
+
+    /// Takes back the ticket that was put in last for a transaction.
+    fn remove_one(&self, id: &TxId, ticket: Ticket) {
+        let mut tickets = lock(&self.tickets);
+        if let Some(waiting) = tickets.get_mut(id) {
+            if let Some(at) = waiting.iter().rposition(|t| *t == ticket) {
+                waiting.remove(at);
+            }
+            if waiting.is_empty() {
+                tickets.remove(id);
+            }
+        }
+    }
+
+    /// The first who waits for a transaction: each submission of it is answered by the pool once.
+    fn take_one(&self, id: &TxId) -> Option<Ticket> {
+        let mut tickets = lock(&self.tickets);
+        let waiting = tickets.get_mut(id)?;
+        let first = waiting.remove(0);
+        if waiting.is_empty() {
+            tickets.remove(id);
+        }
+        Some(first)
+    }
+
+    /// Hands verified transactions to the node.
+    pub(super) fn verified(&self, verified: Vec<VerifiedTx>, core: &Sender<Input>) {
+        let pooled = verified
+            .into_iter()
+            .map(|tx| {
+                let id = tx.id();
+                PooledTransaction { id, ticket: self.take_one(&id), tx: tx.transaction().clone() }
+            })
+            .collect();
+        // The node has stopped if nobody listens.
+        let _ = core.send(Input::Transactions(pooled));
+    }
+
+    /// Tells those who sent transactions that do not verify.
+    pub(super) fn refused(&self, refused: Vec<(PendingTx, ClientError)>, replies: &Replies) {
+        for (tx, error) in refused {
+            if let Some(ticket) = self.take_one(&tx.id()) {
+                replies.refuse(ticket, &error);
+            }
+        }
+    }
+}
+
+/// Admits transactions and gives them to the pool. Called on threads of the runtime; never blocks.
+#[derive(Debug)]
+pub(super) struct Intake {
+    pub(super) network: NetworkId,
+    pub(super) clock: Clock,
+    pub(super) keys: KeyDirectory,
+    pub(super) pool: Arc<VerifyPool>,
+    pub(super) waiting: Arc<Waiting>,
+}
+
+impl Intake {
+    pub(super) fn submit(&self, ticket: Ticket, tx: Bytes) -> Result<(), ClientError> {
+        let pending = admit(tx, self.network, self.clock.now().wall, &self.keys)?;
+        let id = pending.id();
+        self.waiting.insert(id, ticket);
+        self.pool.try_submit(Job::Transactions(vec![pending])).map_err(|Busy(_job)| {
+            self.waiting.remove_one(&id, ticket);
+            ClientError::Busy
+        })
+    }
+}
+
+/// One request by HTTP that waits.
+#[derive(Debug)]
+struct HttpWaiter {
+    id: TxId,
+    admitted: Option<oneshot::Sender<Result<(), ClientError>>>,
+    outcome: oneshot::Sender<ClientReply>,
+}
+
+/// The two ends of a request by HTTP.
+pub(super) struct HttpRequest {
+    pub(super) ticket: Ticket,
+    pub(super) admitted: oneshot::Receiver<Result<(), ClientError>>,
+    pub(super) outcome: oneshot::Receiver<ClientReply>,
+}
+
+#[derive(Debug, Default)]
+struct HttpWaiters {
+    next: u64,
+    by_request: HashMap<u64, HttpWaiter>,
+    /// Transactions let in by HTTP that are not final: requests by id.
+    pending: HashMap<TxId, u64>,
+}
+
+/// Brings replies to who waits for them.
+#[derive(Default)]
+pub(super) struct Replies {
+    plane: OnceLock<ClientPlane>,
+    http: Mutex<HttpWaiters>,
+}
+
+impl Replies {
+    /// Tells where QUIC clients are answered; once, before they can submit anything.
+    pub(super) fn attach(&self, plane: ClientPlane) {
+        let _ = self.plane.set(plane);
+    }
+
+    /// A new request by HTTP.
+    pub(super) fn http_request(&self, id: TxId) -> HttpRequest {
+        let (admitted_tx, admitted) = oneshot::channel();
+        let (outcome_tx, outcome) = oneshot::channel();
+        let mut http = lock(&self.http);
+        let request = http.next;
+        http.next += 1;
+        http.by_request.insert(request, HttpWaiter { id, admitted: Some(admitted_tx), outcome: outcome_tx });
+        http.pending.insert(id, request);
+        drop(http);
+        HttpRequest { ticket: Ticket { client: HTTP_CLIENT, request }, admitted, outcome }
+    }
+
+    /// Whether a transaction was let in by HTTP and is not final.
+    pub(super) fn is_pending(&self, id: &TxId) -> bool {
+        lock(&self.http).pending.contains_key(id)
+    }
+
+    /// A transaction is not let in.
+    pub(super) fn refuse(&self, ticket: Ticket, error: &ClientError) {
+        if ticket.client == HTTP_CLIENT {
+            if let Some(waiter) = self.take_http(ticket.request)
+                && let Some(admitted) = waiter.admitted
+            {
+                let _ = admitted.send(Err(error.clone()));
+            }
+            return;
+        }
+        let reply = ClientReply::Refused { code: error.code().to_owned(), message: error.to_string() };
+        self.quic(ticket, &reply);
+    }
+
+    /// What the node says.
+    pub(super) fn reply(&self, ticket: Ticket, reply: Reply) {
+        let reply = match reply {
+            Reply::Busy => return self.refuse(ticket, &ClientError::Busy),
+            Reply::Accepted => ClientReply::Accepted,
+            Reply::Final(Outcome::Executed { leaf, violation }) => ClientReply::Executed { leaf, violation },
+            Reply::Final(Outcome::Duplicate { leaf }) => ClientReply::Duplicate { leaf },
+            Reply::Final(Outcome::Skipped(reason)) => ClientReply::Skipped { reason: reason.code() },
+        };
+        if ticket.client != HTTP_CLIENT {
+            return self.quic(ticket, &reply);
+        }
+        if reply == ClientReply::Accepted {
+            let admitted = lock(&self.http).by_request.get_mut(&ticket.request).and_then(|w| w.admitted.take());
+            if let Some(admitted) = admitted {
+                let _ = admitted.send(Ok(()));
+            }
+        } else if let Some(waiter) = self.take_http(ticket.request) {
+            // A request that waited only for admission has dropped the other end.
+            let _ = waiter.outcome.send(reply);
+        }
+    }
+
+    fn take_http(&self, request: u64) -> Option<HttpWaiter> {
+        let mut http = lock(&self.http);
+        let waiter = http.by_request.remove(&request)?;
+        if http.pending.get(&waiter.id) == Some(&request) {
+            http.pending.remove(&waiter.id);
+        }
+        drop(http);
+        Some(waiter)
+    }
+
+    fn quic(&self, ticket: Ticket, reply: &ClientReply) {
+        if let Some(plane) = self.plane.get() {
+            plane.reply(ticket.client, ticket.request, reply);
+        }
+    }
+}

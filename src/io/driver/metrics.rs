@@ -1,0 +1,65 @@
+//! What `/metrics` shows, in Prometheus' text format.
+
+use prometheus::{Encoder as _, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use super::ledger::Service;
+
+/// Gauges without labels: name, help, value.
+type Plain = (&'static str, &'static str, u64);
+
+/// Everything known now. Made anew for each request: there are few, and nothing is kept twice.
+pub(super) fn text(service: &Service) -> String {
+    let stats = service.signals.stats();
+    let head = service.shown.head();
+    let plain: [Plain; 17] = [
+        ("salus_round", "Round of the last own block", stats.own_round.0),
+        ("salus_quorum_round", "Highest round with blocks of a quorum", stats.quorum_round.0),
+        ("salus_commit", "Last commit that was decided", stats.commit.0),
+        ("salus_executed_commit", "Last commit that was executed", head.commit.0),
+        ("salus_block_time_ms", "Block time of the last executed commit, Unix milliseconds", head.time.0),
+        ("salus_tree_size", "Leaves of the Merkle log", head.tree_size),
+        ("salus_checkpoint_size", "Leaves under the last certified checkpoint", service.shown.published().map_or(0, |p| p.size)),
+        ("salus_mempool_transactions", "Transactions that wait for a block", stats.mempool as u64),
+        ("salus_mempool_bytes", "Bytes of them", stats.mempool_bytes as u64),
+        ("salus_dag_blocks", "Blocks in memory", stats.dag_blocks as u64),
+        ("salus_suspended_headers", "Headers that wait for ancestors", stats.suspended as u64),
+        ("salus_fetching", "Headers and payloads that are asked for", stats.fetching as u64),
+        ("salus_equivocations", "Second blocks of one validator in one round, since start", stats.equivocations),
+        ("salus_leaders_committed", "Leader slots committed, since start", stats.committed_leaders),
+        ("salus_leaders_skipped", "Leader slots skipped, since start", stats.skipped_leaders),
+        ("salus_log_records", "Records in the block log", service.log.durable().0),
+        ("salus_core_busy_us", "Microseconds that the consensus thread was not idle, since start", service.signals.busy_us()),
+    ];
+    let registry = Registry::new();
+    for (name, help, value) in plain {
+        add(&registry, name, help, &[], &[(&[], value)]);
+    }
+    let peers = service.peers.stats();
+    let named: Vec<(String, _)> =
+        peers.iter().map(|peer| (service.committee.authority(peer.peer).name.clone(), peer)).collect();
+    let columns: [(&str, &str, fn(&crate::io::peer::PeerStats) -> u64); 6] = [
+        ("salus_peer_up", "Whether a peer is connected", |peer| u64::from(peer.up)),
+        ("salus_peer_misbehaved", "Rules that a peer broke, since start", |peer| peer.misbehaved),
+        ("salus_peer_sent_bytes", "Bytes sent to a peer, since start", |peer| peer.sent_bytes),
+        ("salus_peer_received_bytes", "Bytes received from a peer, since start", |peer| peer.received_bytes),
+        ("salus_peer_received_frames", "Frames received from a peer, since start", |peer| peer.received_frames),
+        ("salus_peer_dropped_frames", "Frames that a full queue dropped, since start", |peer| peer.dropped.iter().sum()),
+    ];
+    for (name, help, value) in columns {
+        let rows: Vec<([&str; 1], u64)> = named.iter().map(|(peer, stats)| ([peer.as_str()], value(stats))).collect();
+        let rows: Vec<(&[&str], u64)> = rows.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
+        add(&registry, name, help, &["peer"], &rows);
+    }
+    let mut out = Vec::new();
+    // Writing to memory does not fail, and the names above are valid.
+    let _ = TextEncoder::new().encode(&registry.gather(), &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+fn add(registry: &Registry, name: &str, help: &str, labels: &[&str], rows: &[(&[&str], u64)]) {
+    let Ok(gauges) = IntGaugeVec::new(Opts::new(name, help), labels) else { return };
+    for (values, value) in rows {
+        gauges.with_label_values(values).set(i64::try_from(*value).unwrap_or(i64::MAX));
+    }
+    let _ = registry.register(Box::new(gauges));
+}

@@ -1,0 +1,135 @@
+//! The running validator: opens the data folder, starts the threads, and joins them to the sans-IO machine.
+//!
+//! | thread | does | waits for |
+//! |---|---|---|
+//! | `salus-core` | owns the node and all consensus state | inputs, timers |
+//! | `salus-log` | appends and syncs the block log | records |
+//! | `salus-exec` | executes commits, writes tiles, publishes checkpoints | commits |
+//! | `salus-peers` | verifies headers, splits payloads | messages of validators |
+//! | `salus-library` | answers peers from the log | requests for old blocks |
+//! | `salus-verify-*` | check signatures in batches | transactions and payloads |
+//! | the runtime's | QUIC, HTTP | sockets |
+//!
+//! All queues between them are bounded. The core never waits for the pool, the executor or the network; the log may make it wait
+//! for room, and itself never waits for the core.
+
+mod clock;
+mod core;
+mod execution;
+mod intake;
+mod ledger;
+mod librarian;
+mod metrics;
+mod open;
+mod peers;
+
+pub use open::StartError;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use self::core::Signals;
+use crate::config::ConfigFile;
+use crate::genesis::Genesis;
+use crate::io::client_plane::ClientPlane;
+use crate::io::files::DataLock;
+use crate::io::http::HttpServer;
+use crate::io::peer::PeerNet;
+
+/// A validator that runs.
+pub struct Validator {
+    signals: Arc<Signals>,
+    stopped: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+    peers: Arc<PeerNet>,
+    clients: ClientPlane,
+    http: HttpServer,
+    addresses: Addresses,
+    runtime: Runtime,
+    _lock: DataLock,
+}
+
+/// Where a validator listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// QUIC between validators.
+    pub peers: SocketAddr,
+    /// QUIC from clients.
+    pub clients: SocketAddr,
+    /// HTTP API.
+    pub http: SocketAddr,
+}
+
+impl Validator {
+    /// Opens the data folder that the configuration names and starts to take part.
+    ///
+    /// # Errors
+    /// If a file, a key, an address or the data folder cannot be used; each error names the thing.
+    pub fn start(config: &ConfigFile, genesis: Genesis) -> Result<Self, StartError> {
+        open::start(config, genesis)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Waits until a signal of the operating system asks to stop, or the node halts by itself.
+    pub fn wait(&self) {
+        self.runtime.block_on(async {
+            let mut ended = tokio::time::interval(std::time::Duration::from_millis(100));
+            let signal = stop_signal();
+            tokio::pin!(signal);
+            loop {
+                tokio::select! {
+                    () = &mut signal => return,
+                    _ = ended.tick() => if self.signals.is_stopping() { return },
+                }
+            }
+        });
+    }
+
+    /// Ends all threads, in the order of the data's way, and makes everything durable.
+    ///
+    /// # Errors
+    /// The reason if the node halted by itself: what went wrong and what to do.
+    pub fn stop(self) -> Result<(), String> {
+        self.signals.stop();
+        let Self { signals, stopped, threads, peers, clients, http, runtime, .. } = self;
+        runtime.block_on(async {
+            http.shutdown().await;
+            clients.shutdown().await;
+        });
+        peers.close();
+        let _ = stopped.send(true);
+        for thread in threads {
+            if thread.join().is_err() {
+                signals.halt("a thread ended by a panic: this is a bug; the messages above say where".to_owned());
+            }
+        }
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        signals.failure().map_or(Ok(()), Err)
+    }
+}
+
+/// Resolves at SIGINT or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let interrupt = signal(SignalKind::interrupt());
+    let terminate = signal(SignalKind::terminate());
+    match (interrupt, terminate) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}

@@ -1,0 +1,377 @@
+//! Opens what a validator stands on, in the order in which one thing needs the other, and starts its threads.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use thiserror::Error;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{mpsc, watch};
+use tracing::info;
+
+use super::clock::Clock;
+use super::core::{Core, Signals};
+use super::execution::{Execution, Shown, last_published, mend_tiles};
+use super::intake::{Intake, Replies, Waiting};
+use super::ledger::Service;
+use super::librarian;
+use super::{Addresses, Validator, peers};
+use crate::committee::Committee;
+use crate::config::{ConfigError, ConfigFile};
+use crate::error::StorageError;
+use crate::execute::{Executor, KeyDirectory};
+use crate::genesis::Genesis;
+use crate::io::NetError;
+use crate::io::client_plane::{ClientPlane, ClientPlaneConfig, Submission};
+use crate::io::files::DataLock;
+use crate::io::http::{HttpConfig, HttpServer};
+use crate::io::keys::{KeyError, NodeKeys};
+use crate::io::log_store::LogStore;
+use crate::io::peer::{PeerEvent, PeerNet, PeerNetConfig};
+use crate::io::state_store::StateStore;
+use crate::io::tile_store::TileStore;
+use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfig};
+use crate::log::LogOptions;
+use crate::mempool::{MempoolLimits, Ticket};
+use crate::node::{Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered};
+use crate::proof::checkpoint::CheckpointKeys;
+use crate::types::{AuthorityIndex, LogSeq};
+
+/// Inputs that may wait for the core.
+const INPUTS_MAX: usize = 4_096;
+/// Orders that may wait for the executor: more than the node gives at a time.
+const ORDERS_MAX: usize = 64;
+/// Requests for old blocks that may wait.
+const QUESTIONS_MAX: usize = 64;
+/// Events of the network that may wait to be checked.
+const PEER_EVENTS_MAX: usize = 1_024;
+/// Client transactions and payloads that may wait for the pool.
+const POOL_CHUNKS_MAX: usize = 16_384;
+const POOL_PAYLOADS_MAX: usize = 256;
+/// Decoded keys that each verifier keeps.
+const CACHE_KEYS: usize = 65_536;
+/// Transactions that may be committed and not executed before own blocks go out empty.
+const EXECUTION_BACKLOG_MAX: u64 = 65_536;
+
+/// Why a validator does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// A key file.
+    #[error("{0}")]
+    Key(#[from] KeyError),
+    /// The data folder.
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+    /// A record of the block log.
+    #[error("{0}: the data folder was written by another program or a bug; keep it, and start from an empty one")]
+    Recover(#[from] RecoverError),
+    /// An address.
+    #[error("{0}")]
+    Net(#[from] NetError),
+    /// Verification threads.
+    #[error("{0}")]
+    Pool(#[from] PoolStartError),
+    /// The operating system gives no threads or no random numbers.
+    #[error("cannot start: {0}")]
+    System(String),
+}
+
+fn system(error: impl std::fmt::Display) -> StartError {
+    StartError::System(error.to_string())
+}
+
+/// The data on disk, opened.
+struct Data {
+    lock: DataLock,
+    store: LogStore,
+    executor: Executor<StateStore>,
+    tiles: TileStore,
+    recovered: Recovered,
+    checkpoint_file: PathBuf,
+}
+
+fn open_data(
+    config: &ConfigFile,
+    genesis: &Genesis,
+    own: AuthorityIndex,
+    keys: &KeyDirectory,
+    signals: &Arc<Signals>,
+) -> Result<Data, StartError> {
+    let folder = config.path(&config.config().data_dir);
+    let lock = DataLock::acquire(&folder)?;
+    let options = LogOptions { segment_bytes: config.config().log.segment_bytes, seed: 0 };
+    let notify = {
+        let signals = Arc::clone(signals);
+        move |event| signals.log_event(event)
+    };
+    let key_of = |kind, bytes: &[u8]| LogKey::of(kind, bytes).map(|key| key.block);
+    let (store, found) = LogStore::open(&folder.join("blocks"), genesis.network(), options, key_of, notify)?;
+    let state = StateStore::open(folder.join("state"))?;
+    let executor = Executor::open(genesis, state, keys.clone())?;
+    let head = executor.head();
+    let mut recovered = Recovered::new(own, head.commit, genesis.parameters().gc_depth);
+    let mut fault = None;
+    store.reader.scan(LogSeq(1), |record| {
+        if fault.is_none() {
+            fault = recovered.record(record.seq, record.kind, record.bytes).err();
+        }
+        Ok(())
+    })?;
+    if let Some(fault) = fault {
+        return Err(fault.into());
+    }
+    let mut tiles = TileStore::open(folder.join("tiles"))?;
+    mend_tiles(&executor, &mut tiles)?;
+    info!(
+        records = found.last.0,
+        torn_tail_bytes = found.torn_tail_bytes,
+        commit = recovered.last_commit().map_or(0, |commit| commit.index.0),
+        executed = head.commit.0,
+        leaves = head.tree_size,
+        "data folder opened"
+    );
+    Ok(Data { lock, store, executor, tiles, recovered, checkpoint_file: folder.join("checkpoint") })
+}
+
+fn node_config(config: &ConfigFile, own: AuthorityIndex, keys: &mut NodeKeys) -> NodeConfig {
+    let values = config.config();
+    let us = |ms: u64| ms * 1_000;
+    let again = |key: &crate::crypto::SecretKey| crate::crypto::SecretKey::from_seed(&key.seed());
+    NodeConfig {
+        authority: own,
+        consensus_key: again(&keys.consensus),
+        cosign_key: again(&keys.cosign),
+        pace: Pace {
+            leader_timeout_us: us(values.rounds.leader_timeout_ms),
+            min_round_interval_us: us(values.rounds.min_round_interval_ms),
+            idle_round_interval_us: us(values.rounds.idle_round_interval_ms),
+            ..Pace::default()
+        },
+        mempool: MempoolLimits {
+            transactions: values.mempool.transactions,
+            bytes: values.mempool.bytes,
+            block_transactions: values.payload.transactions,
+            block_bytes: values.payload.bytes,
+        },
+        execution_backlog_max: EXECUTION_BACKLOG_MAX,
+    }
+}
+
+fn start_pool(
+    config: &ConfigFile,
+    genesis: &Genesis,
+    keys: &KeyDirectory,
+    core: &Sender<Input>,
+    waiting: &Arc<Waiting>,
+    replies: &Arc<Replies>,
+) -> Result<Arc<VerifyPool>, StartError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(system)?;
+    let threads = match config.config().verify.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let pool = VerifyPoolConfig {
+        threads,
+        client_chunks_max: POOL_CHUNKS_MAX,
+        payloads_max: POOL_PAYLOADS_MAX,
+        cache_keys: CACHE_KEYS,
+        seed,
+    };
+    let (core, waiting, replies) = (core.clone(), Arc::clone(waiting), Arc::clone(replies));
+    let on_answer = move |answer| match answer {
+        Answer::Transactions { verified, refused } => {
+            waiting.refused(refused, &replies);
+            if !verified.is_empty() {
+                waiting.verified(verified, &core);
+            }
+        }
+        Answer::Payload { block, verdicts } => {
+            let _ = core.send(Input::Verified { block, verdicts: verdicts.into() });
+        }
+    };
+    Ok(Arc::new(VerifyPool::start(&pool, genesis.network(), keys.clone(), on_answer)?))
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    Builder::new().name(format!("salus-{name}")).spawn(run).map_err(system)
+}
+
+pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, StartError> {
+    let genesis = Arc::new(genesis);
+    let committee = Arc::new(genesis.committee());
+    let own = config.own_index(&committee)?;
+    let addresses = config.addresses(&committee)?;
+    let keys_dir = config.path(&config.config().keys_dir);
+    let mut keys = NodeKeys::load(&keys_dir)?;
+    keys.check(committee.authority(own), &keys_dir)?;
+
+    let (signals, woken) = Signals::new();
+    let directory = KeyDirectory::default();
+    let data = open_data(config, &genesis, own, &directory, &signals)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("salus-io").build();
+    let runtime = runtime.map_err(system)?;
+    let wiring = Wiring {
+        config,
+        genesis,
+        committee,
+        own,
+        addresses,
+        node_config: node_config(config, own, &mut keys),
+        keys,
+        directory,
+        signals,
+        woken,
+    };
+    wiring.connect(data, runtime)
+}
+
+/// Everything that the threads are made of.
+struct Wiring<'a> {
+    config: &'a ConfigFile,
+    genesis: Arc<Genesis>,
+    committee: Arc<Committee>,
+    own: AuthorityIndex,
+    addresses: Vec<String>,
+    node_config: NodeConfig,
+    keys: NodeKeys,
+    directory: KeyDirectory,
+    signals: Arc<Signals>,
+    woken: Receiver<()>,
+}
+
+impl Wiring<'_> {
+    fn connect(self, data: Data, runtime: Runtime) -> Result<Validator, StartError> {
+        let handle = runtime.handle().clone();
+        let clock = Clock::start();
+        let (core_tx, core_rx) = bounded(INPUTS_MAX);
+        let (waiting, replies) = (Arc::new(Waiting::default()), Arc::new(Replies::default()));
+        let pool = start_pool(self.config, &self.genesis, &self.directory, &core_tx, &waiting, &replies)?;
+        let (events_tx, events_rx) = mpsc::channel(PEER_EVENTS_MAX);
+        let peers = self.start_peers(&handle, events_tx)?;
+
+        let head = data.executor.head();
+        let checkpoint_keys = CheckpointKeys::new(&self.genesis);
+        let shown = Shown::new(head, last_published(&data.checkpoint_file, &checkpoint_keys, &head));
+        let (orders_tx, orders) = bounded(ORDERS_MAX);
+        let (questions_tx, questions) = bounded(QUESTIONS_MAX);
+        let intake = || Intake {
+            network: self.genesis.network(),
+            clock: clock.clone(),
+            keys: self.directory.clone(),
+            pool: Arc::clone(&pool),
+            waiting: Arc::clone(&waiting),
+        };
+        let service = Arc::new(Service {
+            genesis: Arc::clone(&self.genesis),
+            committee: Arc::clone(&self.committee),
+            own: self.own,
+            intake: intake(),
+            replies: Arc::clone(&replies),
+            state: data.executor.reader(),
+            log: data.store.reader.clone(),
+            tiles: data.tiles.clone(),
+            shown: Arc::clone(&shown),
+            signals: Arc::clone(&self.signals),
+            peers: Arc::clone(&peers),
+        });
+        let clients = self.start_clients(&handle, intake())?;
+        replies.attach(clients.clone());
+        let http = self.start_http(&handle, service)?;
+        let addresses = self.listening(&peers, &clients, &http)?;
+
+        let execution = Execution {
+            executor: data.executor,
+            tiles: data.tiles,
+            own: self.own,
+            log_key: self.keys.log,
+            keys: checkpoint_keys,
+            checkpoint_file: data.checkpoint_file,
+            shown,
+            signals: Arc::clone(&self.signals),
+            orders,
+            core: core_tx.clone(),
+        };
+        let core = Core {
+            node: Node::new(self.node_config, &self.genesis, data.recovered, head),
+            clock,
+            signals: Arc::clone(&self.signals),
+            inputs: core_rx,
+            woken: self.woken,
+            log: data.store.writer,
+            executor: orders_tx,
+            librarian: questions_tx,
+            pool,
+            peers: Arc::clone(&peers),
+            replies,
+            unverified: VecDeque::new(),
+            durable: LogSeq(0),
+        };
+        let (stopped, stop) = watch::channel(false);
+        let (reader, index) = (data.store.reader, data.store.index);
+        let (library_peers, pump_peers, committee) = (Arc::clone(&peers), Arc::clone(&peers), self.committee);
+        let threads = vec![
+            spawn("core", move || core.run())?,
+            spawn("exec", move || execution.run())?,
+            spawn("library", move || librarian::run(&questions, &reader, &index, &library_peers))?,
+            spawn("peers", move || peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx))?,
+        ];
+        let signals = self.signals;
+        Ok(Validator { signals, stopped, threads, peers, clients, http, addresses, runtime, _lock: data.lock })
+    }
+
+    fn start_peers(&self, runtime: &Handle, events: mpsc::Sender<PeerEvent>) -> Result<Arc<PeerNet>, StartError> {
+        let values = self.config.config();
+        let key = crate::crypto::SecretKey::from_seed(&self.keys.network.seed());
+        let mut config = PeerNetConfig::new(self.own, Arc::clone(&self.committee), key, values.listen.peers);
+        config.addresses.clone_from(&self.addresses);
+        config.congestion = values.network.congestion;
+        Ok(Arc::new(PeerNet::start(config, runtime, events)?))
+    }
+
+    fn start_clients(&self, runtime: &Handle, intake: Intake) -> Result<ClientPlane, StartError> {
+        let values = self.config.config();
+        let config = ClientPlaneConfig {
+            listen: values.listen.clients,
+            key: crate::crypto::SecretKey::from_seed(&self.keys.network.seed()),
+            network: self.genesis.network(),
+            connections: values.clients.connections,
+            outstanding: values.clients.outstanding,
+        };
+        let on_submission = move |submission: Submission| {
+            let ticket = Ticket { client: submission.client, request: submission.request };
+            intake.submit(ticket, submission.tx)
+        };
+        Ok(ClientPlane::start(config, runtime, Arc::new(on_submission))?)
+    }
+
+    fn start_http(&self, runtime: &Handle, service: Arc<Service>) -> Result<HttpServer, StartError> {
+        let values = self.config.config();
+        let config = HttpConfig {
+            listen: values.listen.http,
+            connections: values.http.connections,
+            wait_final: std::time::Duration::from_millis(values.http.wait_final_ms),
+        };
+        Ok(HttpServer::start(config, runtime, service)?)
+    }
+
+    fn listening(&self, peers: &PeerNet, clients: &ClientPlane, http: &HttpServer) -> Result<Addresses, StartError> {
+        let known = |address: std::io::Result<SocketAddr>| address.map_err(system);
+        let addresses =
+            Addresses { peers: known(peers.local_addr())?, clients: known(clients.local_addr())?, http: http.local_addr() };
+        info!(
+            network = %self.genesis.network(),
+            validator = self.committee.authority(self.own).name,
+            index = self.own.0,
+            of = self.committee.size(),
+            "validator started"
+        );
+        Ok(addresses)
+    }
+}
