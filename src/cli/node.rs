@@ -53,12 +53,14 @@ pub(super) fn run(args: &NodeArgs, out: &mut dyn Write) -> Result<(), CliError> 
     let path = config.path(&config.config().genesis);
     let genesis = Genesis::decode(&read(&path, GENESIS_BYTES_MAX)?)
         .map_err(|error| CliError::unable(format!("{}: {error}", path.display())))?;
-    let validator = Validator::start(&config, genesis).map_err(|error| CliError::unable(error.to_string()))?;
+    let validator =
+        Validator::start(&config, genesis).map_err(|error| CliError::unable(error.to_string()))?;
     let at = validator.addresses();
     let name = &config.config().validator;
     // Whoever started it may not read what it says.
-    let _ = writeln!(out, "ready validator={name} peers={} clients={} http={}", at.peers, at.clients, at.http)
-        .and_then(|()| out.flush());
+    let _ =
+        writeln!(out, "ready validator={name} peers={} clients={} http={}", at.peers, at.clients, at.http)
+            .and_then(|()| out.flush());
     validator.wait();
     validator.stop().map_err(CliError::Halted)
 }
@@ -69,13 +71,20 @@ fn start_log(trace: &Trace, format: Option<LogFormat>) -> Result<(), CliError> {
         Err(_) => EnvFilter::try_new(&trace.level),
     };
     let filter = filter.map_err(|error| {
-        CliError::unable_hint(format!("trace.level or RUST_LOG: {error}"), "for example `info` or `salus=debug`")
+        CliError::unable_hint(
+            format!("trace.level or RUST_LOG: {error}"),
+            "for example `info` or `salus=debug`",
+        )
     })?;
     let json = match format {
         Some(format) => format == LogFormat::Json,
         None => trace.format == TraceFormat::Json,
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { log.json().init() } else { log.with_ansi(false).init() }
+    if json {
+        log.json().init()
+    } else {
+        log.with_ansi(false).init()
+    }
     Ok(())
 }

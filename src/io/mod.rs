@@ -2,8 +2,8 @@
 
 pub mod client_plane;
 pub mod disk;
-mod error;
 pub mod driver;
+mod error;
 pub mod files;
 pub mod http;
 pub mod keys;

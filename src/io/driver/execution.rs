@@ -144,7 +144,9 @@ pub(super) fn mend_tiles(executor: &Executor<StateStore>, tiles: &mut TileStore)
     let head = executor.head();
     match check_tiles(head.tree_size, &head.root, tiles)? {
         TileCheck::Whole => return Ok(()),
-        TileCheck::Damaged { path, why } => info!(path, why, leaves = head.tree_size, "making the tiles anew"),
+        TileCheck::Damaged { path, why } => {
+            info!(path, why, leaves = head.tree_size, "making the tiles anew")
+        }
     }
     let state = executor.reader().tiles();
     let mut first = 0;
@@ -165,7 +167,11 @@ pub(super) fn mend_tiles(executor: &Executor<StateStore>, tiles: &mut TileStore)
 }
 
 /// The checkpoint that was published before a restart, if it holds and the state covers it.
-pub(super) fn last_published(file: &std::path::Path, keys: &CheckpointKeys, head: &LedgerHead) -> Option<Published> {
+pub(super) fn last_published(
+    file: &std::path::Path,
+    keys: &CheckpointKeys,
+    head: &LedgerHead,
+) -> Option<Published> {
     let note = std::fs::read_to_string(file).ok()?;
     let size = verify_checkpoint(note.as_bytes(), keys).ok()?.certified.checkpoint.size;
     (size <= head.tree_size).then_some(Published { size, note })

@@ -187,7 +187,8 @@ impl Replies {
             return self.quic(ticket, &reply);
         }
         if reply == ClientReply::Accepted {
-            let admitted = lock(&self.http).by_request.get_mut(&ticket.request).and_then(|w| w.admitted.take());
+            let admitted =
+                lock(&self.http).by_request.get_mut(&ticket.request).and_then(|w| w.admitted.take());
             if let Some(admitted) = admitted {
                 let _ = admitted.send(Ok(()));
             }

@@ -21,11 +21,12 @@ use crate::proof::bundle::ProofBundle;
 use crate::proof::log::{consistency_proof, inclusion_proof};
 use crate::proof::tiles::TileReader;
 use crate::serve::{
-    ConsentStatus, Ledger, PeerStatus, ProofOf, RecordStatus, ServeError, Status, Ticket, TilePath, TransactionStatus,
+    ConsentStatus, Ledger, PeerStatus, ProofOf, RecordStatus, ServeError, Status, Ticket, TilePath,
+    TransactionStatus,
 };
 use crate::types::{
-    AuthorityIndex, BLOCK_REF_BYTES, Body, CommitIndex, LeafIndex, NodeHash, Payload, Stub, Transaction, TxId,
-    tx_id,
+    AuthorityIndex, BLOCK_REF_BYTES, Body, CommitIndex, LeafIndex, NodeHash, Payload, Stub, Transaction,
+    TxId, tx_id,
 };
 
 /// Commits that may wait for execution while the node still counts as ready.
@@ -77,7 +78,8 @@ impl Service {
     /// The transaction at a leaf, out of the block log.
     fn transaction_at(&self, leaf: &Leaf) -> Result<Transaction, ServeError> {
         let record = self.log.read(leaf.payload_seq).map_err(|error| internal(&error))?;
-        let record = record.ok_or_else(|| damaged(format_args!("record {} is not in the log", leaf.payload_seq)))?;
+        let record =
+            record.ok_or_else(|| damaged(format_args!("record {} is not in the log", leaf.payload_seq)))?;
         let payload = record.bytes.slice(BLOCK_REF_BYTES..);
         let bytes = Payload::pick(&payload, leaf.payload_index).map_err(damaged)?;
         let bytes = bytes.ok_or_else(|| damaged(format_args!("record {} is too short", leaf.payload_seq)))?;
@@ -124,7 +126,10 @@ impl Ledger for Service {
                 .peers
                 .stats()
                 .into_iter()
-                .map(|peer| PeerStatus { name: self.committee.authority(peer.peer).name.clone(), up: peer.up })
+                .map(|peer| PeerStatus {
+                    name: self.committee.authority(peer.peer).name.clone(),
+                    up: peer.up,
+                })
                 .collect(),
         }
     }
@@ -158,7 +163,9 @@ impl Ledger for Service {
             execute::TransactionStatus::Skipped { reason, .. } => {
                 Some(TransactionStatus::Skipped { reason: reason.code() })
             }
-            execute::TransactionStatus::Unknown if self.replies.is_pending(&id) => Some(TransactionStatus::Pending),
+            execute::TransactionStatus::Unknown if self.replies.is_pending(&id) => {
+                Some(TransactionStatus::Pending)
+            }
             execute::TransactionStatus::Unknown => None,
         })
     }
@@ -167,7 +174,9 @@ impl Ledger for Service {
         let Some(leaf) = self.leaf_of(of)? else { return Ok(None) };
         let published = self.shown.published().filter(|published| published.size > leaf.index.0);
         let Some(published) = published else {
-            return Err(ServeError::NotYet("no certified checkpoint covers this leaf; it takes a moment".to_owned()));
+            return Err(ServeError::NotYet(
+                "no certified checkpoint covers this leaf; it takes a moment".to_owned(),
+            ));
         };
         let path = inclusion_proof(leaf.index, published.size, &self.tiles()).map_err(damaged)?;
         let bundle = ProofBundle {
@@ -240,11 +249,11 @@ impl Ledger for Service {
         if connected < quorum {
             return Err(format!("connected to {connected} of the {quorum} stake that a quorum needs"));
         }
-        let CommitIndex(behind) = CommitIndex(self.signals.stats().commit.0.saturating_sub(self.shown.head().commit.0));
+        let CommitIndex(behind) =
+            CommitIndex(self.signals.stats().commit.0.saturating_sub(self.shown.head().commit.0));
         if behind > READY_LAG_MAX {
             return Err(format!("{behind} commits wait for execution"));
         }
         Ok(())
     }
 }
-

@@ -18,17 +18,29 @@ pub(super) fn text(service: &Service) -> String {
         ("salus_executed_commit", "Last commit that was executed", head.commit.0),
         ("salus_block_time_ms", "Block time of the last executed commit, Unix milliseconds", head.time.0),
         ("salus_tree_size", "Leaves of the Merkle log", head.tree_size),
-        ("salus_checkpoint_size", "Leaves under the last certified checkpoint", service.shown.published().map_or(0, |p| p.size)),
+        (
+            "salus_checkpoint_size",
+            "Leaves under the last certified checkpoint",
+            service.shown.published().map_or(0, |p| p.size),
+        ),
         ("salus_mempool_transactions", "Transactions that wait for a block", stats.mempool as u64),
         ("salus_mempool_bytes", "Bytes of them", stats.mempool_bytes as u64),
         ("salus_dag_blocks", "Blocks in memory", stats.dag_blocks as u64),
         ("salus_suspended_headers", "Headers that wait for ancestors", stats.suspended as u64),
         ("salus_fetching", "Headers and payloads that are asked for", stats.fetching as u64),
-        ("salus_equivocations", "Second blocks of one validator in one round, since start", stats.equivocations),
+        (
+            "salus_equivocations",
+            "Second blocks of one validator in one round, since start",
+            stats.equivocations,
+        ),
         ("salus_leaders_committed", "Leader slots committed, since start", stats.committed_leaders),
         ("salus_leaders_skipped", "Leader slots skipped, since start", stats.skipped_leaders),
         ("salus_log_records", "Records in the block log", service.log.durable().0),
-        ("salus_core_busy_us", "Microseconds that the consensus thread was not idle, since start", service.signals.busy_us()),
+        (
+            "salus_core_busy_us",
+            "Microseconds that the consensus thread was not idle, since start",
+            service.signals.busy_us(),
+        ),
     ];
     let registry = Registry::new();
     for (name, help, value) in plain {
@@ -42,12 +54,18 @@ pub(super) fn text(service: &Service) -> String {
         ("salus_peer_misbehaved", "Rules that a peer broke, since start", |peer| peer.misbehaved),
         ("salus_peer_sent_bytes", "Bytes sent to a peer, since start", |peer| peer.sent_bytes),
         ("salus_peer_received_bytes", "Bytes received from a peer, since start", |peer| peer.received_bytes),
-        ("salus_peer_received_frames", "Frames received from a peer, since start", |peer| peer.received_frames),
-        ("salus_peer_dropped_frames", "Frames that a full queue dropped, since start", |peer| peer.dropped.iter().sum()),
+        ("salus_peer_received_frames", "Frames received from a peer, since start", |peer| {
+            peer.received_frames
+        }),
+        ("salus_peer_dropped_frames", "Frames that a full queue dropped, since start", |peer| {
+            peer.dropped.iter().sum()
+        }),
     ];
     for (name, help, value) in columns {
-        let rows: Vec<([&str; 1], u64)> = named.iter().map(|(peer, stats)| ([peer.as_str()], value(stats))).collect();
-        let rows: Vec<(&[&str], u64)> = rows.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
+        let rows: Vec<([&str; 1], u64)> =
+            named.iter().map(|(peer, stats)| ([peer.as_str()], value(stats))).collect();
+        let rows: Vec<(&[&str], u64)> =
+            rows.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
         add(&registry, name, help, &["peer"], &rows);
     }
     let mut out = Vec::new();

@@ -109,7 +109,9 @@ impl Validator {
         let _ = stopped.send(true);
         for thread in threads {
             if thread.join().is_err() {
-                signals.halt("a thread ended by a panic: this is a bug; the messages above say where".to_owned());
+                signals.halt(
+                    "a thread ended by a panic: this is a bug; the messages above say where".to_owned(),
+                );
             }
         }
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));

@@ -69,7 +69,9 @@ pub enum StartError {
     #[error("{0}")]
     Storage(#[from] StorageError),
     /// A record of the block log.
-    #[error("{0}: the data folder was written by another program or a bug; keep it, and start from an empty one")]
+    #[error(
+        "{0}: the data folder was written by another program or a bug; keep it, and start from an empty one"
+    )]
     Recover(#[from] RecoverError),
     /// An address.
     #[error("{0}")]
@@ -323,10 +325,24 @@ impl Wiring<'_> {
             spawn("peers", move || peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx))?,
         ];
         let signals = self.signals;
-        Ok(Validator { signals, stopped, threads, peers, clients, http, addresses, runtime, _lock: data.lock })
+        Ok(Validator {
+            signals,
+            stopped,
+            threads,
+            peers,
+            clients,
+            http,
+            addresses,
+            runtime,
+            _lock: data.lock,
+        })
     }
 
-    fn start_peers(&self, runtime: &Handle, events: mpsc::Sender<PeerEvent>) -> Result<Arc<PeerNet>, StartError> {
+    fn start_peers(
+        &self,
+        runtime: &Handle,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> Result<Arc<PeerNet>, StartError> {
         let values = self.config.config();
         let key = crate::crypto::SecretKey::from_seed(&self.keys.network.seed());
         let mut config = PeerNetConfig::new(self.own, Arc::clone(&self.committee), key, values.listen.peers);
@@ -361,10 +377,18 @@ impl Wiring<'_> {
         Ok(HttpServer::start(config, runtime, service)?)
     }
 
-    fn listening(&self, peers: &PeerNet, clients: &ClientPlane, http: &HttpServer) -> Result<Addresses, StartError> {
+    fn listening(
+        &self,
+        peers: &PeerNet,
+        clients: &ClientPlane,
+        http: &HttpServer,
+    ) -> Result<Addresses, StartError> {
         let known = |address: std::io::Result<SocketAddr>| address.map_err(system);
-        let addresses =
-            Addresses { peers: known(peers.local_addr())?, clients: known(clients.local_addr())?, http: http.local_addr() };
+        let addresses = Addresses {
+            peers: known(peers.local_addr())?,
+            clients: known(clients.local_addr())?,
+            http: http.local_addr(),
+        };
         info!(
             network = %self.genesis.network(),
             validator = self.committee.authority(self.own).name,
