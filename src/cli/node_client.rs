@@ -178,7 +178,8 @@ impl NodeClient {
         })
     }
 
-    /// Makes attempts until one is answered other than "later": transport errors, 503, and 409 NotYet are tried again.
+    /// Makes attempts until one is answered other than "later" (503, or 409 NotYet): until `deadline`, and without one, or if
+    /// nobody answers, [`ATTEMPTS_MAX`] times at most.
     fn request(
         &self,
         deadline: Option<Instant>,
@@ -194,7 +195,9 @@ impl NodeClient {
                 Ok(response) => Some(response.retry_after.unwrap_or(pause)),
                 Err(_transport) => Some(pause),
             };
-            let is_over = attempts == ATTEMPTS_MAX || deadline.is_some_and(|deadline| now() >= deadline);
+            let is_counted = result.is_err() || deadline.is_none();
+            let is_over = (is_counted && attempts >= ATTEMPTS_MAX)
+                || deadline.is_some_and(|deadline| now() >= deadline);
             let Some(asked) = asked.filter(|_| !is_over) else {
                 return result.map_err(|error| {
                     let what = format!("{}: {error} ({attempts} attempts)", self.base);

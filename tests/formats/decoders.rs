@@ -5,6 +5,9 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use salus::gateway::SAMPLE_STREAM;
+use salus::gateway::fhir::{parse_line, parse_resource};
+
 use crate::samples::{Format, formats};
 
 fn all() -> &'static [Format] {
@@ -88,6 +91,18 @@ proptest! {
             let mut bytes = format.sample.clone();
             changes.iter().for_each(|change| apply(&mut bytes, change));
             check(format, &bytes);
+        }
+    }
+
+    #[test]
+    fn altered_records_are_refused_or_read(at in any::<Index>(), changes in prop::collection::vec(change(), 1..5)) {
+        let lines: Vec<_> = SAMPLE_STREAM.split(|byte| *byte == b'\n').collect();
+        let mut line = lines[at.index(lines.len())].to_vec();
+        changes.iter().for_each(|change| apply(&mut line, change));
+        for event in [parse_line(1, &line), parse_resource(1, &line)].into_iter().flatten() {
+            // What is committed to is canonical: read again, it is the same.
+            let again = parse_resource(1, &event.canonical).unwrap();
+            prop_assert_eq!((again.canonical, again.content), (event.canonical, event.content));
         }
     }
 }
