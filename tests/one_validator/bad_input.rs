@@ -191,6 +191,15 @@ fn bad_transactions_are_refused_by_name_and_good_ones_go_on() {
 }
 
 #[test]
+fn the_first_transaction_of_a_network_that_was_made_long_ago_is_executed() {
+    let network = Network::make_earlier(24 * 3_600 * 1_000);
+    let validator = network.start();
+    let reply = validator.submit(network.new_key(1, 1, now()).bytes());
+    assert_eq!(reply.field("status"), "executed", "{reply:?}");
+    validator.stop();
+}
+
+#[test]
 fn what_was_answered_as_final_is_there_after_the_process_was_killed() {
     let network = Network::make();
     let mut ids = Vec::new();
