@@ -205,7 +205,7 @@ pub struct Rounds {
 
 impl Default for Rounds {
     fn default() -> Self {
-        Self { leader_timeout_ms: 250, min_round_interval_ms: 20, idle_round_interval_ms: 500 }
+        Self { leader_timeout_ms: 250, min_round_interval_ms: 10, idle_round_interval_ms: 250 }
     }
 }
 

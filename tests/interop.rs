@@ -4,6 +4,7 @@
 //! with this one (`tests/interop/main.go`); proofs that they make are then checked here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "the other program reads and writes files")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

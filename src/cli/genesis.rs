@@ -71,7 +71,8 @@ pub struct NewArgs {
     #[arg(long = "validator", value_name = "KEY=VALUE,…", required = true)]
     pub validators: Vec<ValidatorSpec>,
     /// An organisation that exists from the start:
-    /// org=N,kind=provider|payer|authority|research,name=NAME,key=FILE|HEX[,region=N][,governs=yes|no].
+    /// org=N,kind=provider|payer|authority|research,name=NAME,key=FILE|HEX
+    /// and, if wanted, region=N and governs=yes|no, with commas between them.
     /// `key` is its public root key, 64 hexadecimal digits or a file of them. `name` comes last if it
     /// has a comma in it
     #[arg(long = "member", value_name = "KEY=VALUE,…", required = true)]

@@ -32,6 +32,10 @@ pub struct NodeArgs {
     /// How log lines are written, instead of as the configuration says
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
+    /// Sample where time goes, and write a flame graph (SVG) here at the end
+    #[cfg(feature = "profile")]
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
 }
 
 /// How log lines are written.
@@ -53,6 +57,9 @@ pub(super) fn run(args: &NodeArgs, out: &mut dyn Write) -> Result<(), CliError> 
     let path = config.path(&config.config().genesis);
     let genesis = Genesis::decode(&read(&path, GENESIS_BYTES_MAX)?)
         .map_err(|error| CliError::unable(format!("{}: {error}", path.display())))?;
+    #[cfg(feature = "profile")]
+    let profile =
+        args.profile.clone().map(crate::io::profile::Profile::start).transpose().map_err(CliError::unable)?;
     let validator =
         Validator::start(&config, genesis).map_err(|error| CliError::unable(error.to_string()))?;
     let at = validator.addresses();
@@ -62,6 +69,10 @@ pub(super) fn run(args: &NodeArgs, out: &mut dyn Write) -> Result<(), CliError> 
         writeln!(out, "ready validator={name} peers={} clients={} http={}", at.peers, at.clients, at.http)
             .and_then(|()| out.flush());
     validator.wait();
+    #[cfg(feature = "profile")]
+    if let Some(profile) = profile {
+        profile.write().map_err(CliError::unable)?;
+    }
     validator.stop().map_err(CliError::Halted)
 }
 

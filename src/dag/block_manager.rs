@@ -45,9 +45,9 @@ impl BlockManager {
         Self { suspended: BTreeMap::new(), missing: BTreeMap::new(), horizon }
     }
 
-    /// Blocks that others wait for and that are neither here nor suspended themselves.
-    pub fn missing(&self) -> impl Iterator<Item = &BlockRef> {
-        self.missing.keys().filter(|block| !self.suspended.contains_key(block))
+    /// Blocks that others wait for and that are neither here nor suspended themselves, with the blocks that name them.
+    pub fn missing(&self) -> impl Iterator<Item = (&BlockRef, &BTreeSet<BlockRef>)> {
+        self.missing.iter().filter(|(block, _)| !self.suspended.contains_key(block))
     }
 
     /// Whether a block is asked for by another.
@@ -74,7 +74,7 @@ impl BlockManager {
         if dag.contains(&block) || self.suspended.contains_key(&block) {
             return Admission::Known;
         }
-        if !self.missing.contains_key(&block) && !self.has_room(dag, &block) {
+        if !self.is_named_by_another(&block) && !self.has_room(dag, &block) {
             return Admission::Refused;
         }
         let waits_for: BTreeSet<BlockRef> =
@@ -92,6 +92,11 @@ impl BlockManager {
         }
         self.suspended.insert(block, Suspended { header, waits_for });
         Admission::Suspended(news)
+    }
+
+    /// Whether somebody else than its author waits for a block. (An author's own later blocks could name any number.)
+    fn is_named_by_another(&self, block: &BlockRef) -> bool {
+        self.missing.get(block).is_some_and(|waiting| waiting.iter().any(|by| by.author != block.author))
     }
 
     fn has_room(&self, dag: &DagState, block: &BlockRef) -> bool {

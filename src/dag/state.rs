@@ -166,11 +166,21 @@ impl DagState {
     /// # Panics
     /// If it is here already or an ancestor is missing: that is a bug of ours.
     pub fn insert(&mut self, header: VerifiedHeader) -> Vec<BlockRef> {
-        let block = header.reference();
         assert!(
             ancestors(&header).iter().all(|ancestor| self.contains(ancestor)),
-            "{block} entered the DAG before its ancestors"
+            "{} entered the DAG before its ancestors",
+            header.reference()
         );
+        self.restore(header)
+    }
+
+    /// Enters a block that was in the DAG before a restart. Garbage collection may have reached farther then than it
+    /// does now, so that an ancestor may be missing that no commit can hold any more; it counts as available.
+    ///
+    /// # Panics
+    /// If it is here already.
+    pub fn restore(&mut self, header: VerifiedHeader) -> Vec<BlockRef> {
+        let block = header.reference();
         let n_tx = header.header().n_tx;
         let empty = n_tx == 0;
         let entry = DagBlock {

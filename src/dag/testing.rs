@@ -76,7 +76,8 @@ impl Drawing {
                 Some(("-", but)) => !but.contains(letter(other)),
                 _ => true,
             };
-            let header = header(number as u64, author as u16, self.ancestors(author, named), 0);
+            let header =
+                header(number as u64, AuthorityIndex::from_usize(author).0, self.ancestors(author, named), 0);
             row[author] = Some(header.reference());
             self.dag.insert(header);
         }

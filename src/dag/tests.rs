@@ -68,7 +68,7 @@ fn a_suspended_header_names_what_it_waits_for() {
     expected.sort_unstable();
     assert_eq!(news, expected);
     assert_eq!(admit(&mut manager, &mut dag, headers[4].clone()), Admission::Known);
-    assert_eq!(manager.missing().copied().collect::<Vec<_>>(), expected);
+    assert_eq!(manager.missing().map(|(block, _)| *block).collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -73,6 +73,12 @@ impl<S: Store> Executor<S> {
         self.head.head
     }
 
+    /// The last head that was due as a checkpoint; of commit 0 if none was.
+    #[must_use]
+    pub fn checkpoint(&self) -> LedgerHead {
+        self.head.checkpoint
+    }
+
     /// The Merkle log of the head. Its [`LogTree::partials`] are to be written before a checkpoint of it is published.
     #[must_use]
     pub fn log(&self) -> &LogTree {
@@ -156,13 +162,9 @@ impl HeadRecord {
     /// The record of the next head, and whether that head is due for a checkpoint: the log has grown since the last one,
     /// and the interval has passed in block time. The first leaf is due at once.
     fn advance(&self, head: LedgerHead, interval_ms: u64) -> (Self, bool) {
-        let grown = head.tree_size > self.checkpoint_size;
-        let due = grown && head.time.0 >= self.checkpoint_time.0.saturating_add(interval_ms);
-        let record = if due {
-            Self { head, checkpoint_size: head.tree_size, checkpoint_time: head.time }
-        } else {
-            Self { head, ..*self }
-        };
+        let grown = head.tree_size > self.checkpoint.tree_size;
+        let due = grown && head.time.0 >= self.checkpoint.time.0.saturating_add(interval_ms);
+        let record = if due { Self { head, checkpoint: head } } else { Self { head, ..*self } };
         (record, due)
     }
 }
@@ -217,7 +219,7 @@ fn apply_genesis<S: Store>(genesis: &Genesis, constants: &Constants, store: &S) 
         root: LogTree::new().root(),
         state_root: trie::update(&mut overlay, &authenticated)?,
     };
-    let head = HeadRecord { head, checkpoint_size: 0, checkpoint_time: TimestampMs(0) };
+    let head = HeadRecord { head, checkpoint: LedgerHead { time: TimestampMs(0), ..head } };
     overlay.put([tables::HEAD], head.encode());
     overlay.put([tables::FORMAT], encode_format(genesis.network()));
     store.apply(overlay.into_batch())?;

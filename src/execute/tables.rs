@@ -148,41 +148,39 @@ pub(super) trait Record: Sized {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeadRecord {
     pub(super) head: LedgerHead,
-    /// Leaves at the last checkpoint that was due.
-    pub(super) checkpoint_size: u64,
-    /// Block time of it.
-    pub(super) checkpoint_time: TimestampMs,
+    /// The last head that was due as a checkpoint.
+    pub(super) checkpoint: LedgerHead,
 }
 
 impl Record for HeadRecord {
     const NAME: &'static str = "head";
 
-    /// `commit8 time8 size8 root32 state-root32 checkpoint-size8 checkpoint-time8`.
+    /// `commit8 time8 size8 root32 state-root32` of the head, then of the checkpoint.
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(104);
-        out.put_u64(self.head.commit.0);
-        out.put_u64(self.head.time.0);
-        out.put_u64(self.head.tree_size);
-        out.put_bytes(&self.head.root.0);
-        out.put_bytes(&self.head.state_root.0);
-        out.put_u64(self.checkpoint_size);
-        out.put_u64(self.checkpoint_time.0);
+        let mut out = Vec::with_capacity(176);
+        for head in [&self.head, &self.checkpoint] {
+            out.put_u64(head.commit.0);
+            out.put_u64(head.time.0);
+            out.put_u64(head.tree_size);
+            out.put_bytes(&head.root.0);
+            out.put_bytes(&head.state_root.0);
+        }
         out
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            head: LedgerHead {
-                commit: CommitIndex(r.u64("commit")?),
-                time: TimestampMs(r.u64("block time")?),
-                tree_size: r.u64("tree size")?,
-                root: NodeHash(r.array("root")?),
-                state_root: Digest(r.array("state root")?),
-            },
-            checkpoint_size: r.u64("checkpoint size")?,
-            checkpoint_time: TimestampMs(r.u64("checkpoint time")?),
-        })
+        Ok(Self { head: read_head(r)?, checkpoint: read_head(r)? })
     }
+}
+
+fn read_head(r: &mut Reader<'_>) -> Result<LedgerHead, DecodeError> {
+    Ok(LedgerHead {
+        commit: CommitIndex(r.u64("commit")?),
+        time: TimestampMs(r.u64("block time")?),
+        tree_size: r.u64("tree size")?,
+        root: NodeHash(r.array("root")?),
+        state_root: Digest(r.array("state root")?),
+    })
 }
 
 /// A leaf of the Merkle log, and where the block log holds the transaction behind it.

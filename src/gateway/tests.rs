@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -136,7 +136,7 @@ fn every_transaction_is_signed_by_a_key_that_an_earlier_stage_registered_for_it(
         .map(|g| ((g.org(), g.key()), (g.secret().public(), Roles::ROOT.with(Roles::GOVERN))))
         .collect();
     let mut next_keys = Keys::new();
-    let (mut seen_stage, mut seqs, mut handles) = (0, HashSet::new(), BTreeMap::new());
+    let (mut seen_stage, mut seqs, mut handles) = (0, BTreeSet::new(), BTreeMap::new());
     for (stage, prepared) in run(&mut gateway) {
         if stage != seen_stage {
             keys.append(&mut next_keys);

@@ -1,4 +1,9 @@
 //! Everything that touches the world outside: threads, sockets, clocks and files.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the room that has threads, clocks and files, so that no other needs them"
+)]
 
 pub mod client_plane;
 pub mod disk;
@@ -9,6 +14,8 @@ pub mod http;
 pub mod keys;
 pub mod log_store;
 pub mod peer;
+#[cfg(feature = "profile")]
+pub mod profile;
 mod quic;
 pub mod state_store;
 pub mod tile_store;

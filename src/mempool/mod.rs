@@ -71,6 +71,10 @@ impl Mempool {
     }
 
     /// Appends a transaction, or gives it back if the pool is full.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the transaction goes back as it came, without an allocation"
+    )]
     pub fn push(&mut self, tx: PooledTransaction) -> Result<(), PooledTransaction> {
         let len = tx.tx.bytes().len();
         if self.queue.len() >= self.limits.transactions || self.bytes + len > self.limits.bytes {

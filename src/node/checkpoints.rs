@@ -49,7 +49,8 @@ pub(super) struct Checkpoints {
     heads: BTreeMap<CommitIndex, Claim>,
     /// For each validator its latest votes, oldest first, with verified cosignatures.
     votes: Vec<VecDeque<CheckpointVote>>,
-    own_votes: VecDeque<CheckpointVote>,
+    /// Own heads that are not voted for in a header yet.
+    unvoted: VecDeque<LedgerHead>,
     certified: CommitIndex,
     divergence: Option<String>,
 }
@@ -62,25 +63,50 @@ impl Checkpoints {
             own,
             heads: BTreeMap::new(),
             votes: vec![VecDeque::new(); committee.size()],
-            own_votes: VecDeque::new(),
+            unvoted: VecDeque::new(),
             certified: CommitIndex(0),
             divergence: None,
         }
     }
 
-    /// Votes on commits up to the executed one can tell nothing new about it any more.
-    pub(super) fn resume(&mut self, executed: LedgerHead) {
-        self.certified = executed.commit;
+    /// Goes on after a restart: the last checkpoint is signed again, since it may not have been certified before.
+    pub(super) fn resume(&mut self, checkpoint: &LedgerHead) {
+        if checkpoint.commit > CommitIndex(0) {
+            self.certified = CommitIndex(checkpoint.commit.0 - 1);
+            self.add_head(checkpoint);
+        }
+    }
+
+    fn add_head(&mut self, head: &LedgerHead) {
+        let claim = Claim { tree_size: head.tree_size, root: head.root, state_root: head.state_root };
+        self.heads.insert(head.commit, claim);
+        if self.heads.len() > OWN_HEADS_MAX {
+            self.heads.pop_first();
+        }
+        if self.unvoted.len() == OWN_VOTES_MAX {
+            self.unvoted.pop_front();
+        }
+        self.unvoted.push_back(*head);
     }
 
     /// Whether an own vote waits for a header.
     pub(super) fn has_own_vote(&self) -> bool {
-        !self.own_votes.is_empty()
+        !self.unvoted.is_empty()
     }
 
-    /// The vote for the next own header.
-    pub(super) fn take_own_vote(&mut self) -> Option<CheckpointVote> {
-        self.own_votes.pop_front()
+    /// The vote for the next own header, signed now.
+    pub(super) fn take_own_vote(&mut self, now: Now, key: &SecretKey) -> Option<CheckpointVote> {
+        let head = self.unvoted.pop_front()?;
+        let cosigned_at = now.wall.0 / 1_000;
+        let claim = Claim { tree_size: head.tree_size, root: head.root, state_root: head.state_root };
+        Some(CheckpointVote {
+            tree_size: head.tree_size,
+            root: head.root,
+            state_root: head.state_root,
+            commit: head.commit,
+            cosigned_at,
+            cosignature: cosign(key, &self.text(&claim).text(), cosigned_at),
+        })
     }
 
     /// Why this node has to stop, if it has: a quorum signed another state than its own.
@@ -88,32 +114,13 @@ impl Checkpoints {
         self.divergence.take()
     }
 
-    /// A commit was executed: sign its head if it is a checkpoint.
-    pub(super) fn executed(&mut self, now: Now, executed: &Executed, key: &SecretKey, out: &mut Vec<Effect>) {
-        if !executed.checkpoint_due || executed.head.commit <= self.certified {
-            return;
+    /// A commit was executed: its head is voted for if it is a checkpoint.
+    pub(super) fn executed(&mut self, executed: &Executed, out: &mut Vec<Effect>) {
+        let head = &executed.head;
+        if executed.checkpoint_due && head.commit > self.certified {
+            self.add_head(head);
+            self.certify(head.commit, out);
         }
-        let head = executed.head;
-        let claim = Claim { tree_size: head.tree_size, root: head.root, state_root: head.state_root };
-        let cosigned_at = now.wall.0 / 1_000;
-        let text = self.text(&claim).text();
-        let vote = CheckpointVote {
-            tree_size: head.tree_size,
-            root: head.root,
-            state_root: head.state_root,
-            commit: head.commit,
-            cosigned_at,
-            cosignature: cosign(key, &text, cosigned_at),
-        };
-        if self.own_votes.len() == OWN_VOTES_MAX {
-            self.own_votes.pop_front();
-        }
-        self.own_votes.push_back(vote);
-        self.heads.insert(head.commit, claim);
-        if self.heads.len() > OWN_HEADS_MAX {
-            self.heads.pop_first();
-        }
-        self.certify(head.commit, out);
     }
 
     /// Takes the votes that a header carries.
@@ -182,8 +189,8 @@ impl Checkpoints {
     fn explain(&self, commit: CommitIndex, own: &Claim, other: &Claim) -> String {
         format!(
             "commit {commit}: a quorum signed tree size {} root {} state {}, this validator {} has {} {} {}: its \
-             memory, its disk or this program is at fault; keep the data folder for analysis and start again from an \
-             empty one",
+             memory, its disk or this program is at fault; keep the data folder for analysis; this \
+             validator must not sign again before that is known",
             other.tree_size, other.root, other.state_root, self.own, own.tree_size, own.root, own.state_root
         )
     }

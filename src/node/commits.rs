@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::effect::{Effect, LogRecord, Reply};
-use super::machine::{Node, Now};
+use super::machine::Node;
 use crate::consensus::{Commit, Decision};
 use crate::execute::{CommittedBlock, Executed, SubDag};
 use crate::types::{LogSeq, Round};
@@ -104,7 +104,7 @@ impl Node {
             }
             let payload = entry.payload.clone()?;
             let verdicts = entry.verdicts.clone()?;
-            let payload_seq = entry.payload_seq?;
+            let payload_seq = entry.payload_seq.filter(|seq| *seq <= self.durable)?;
             blocks.push(CommittedBlock { reference: *reference, payload, verdicts, payload_seq });
         }
         Some(SubDag {
@@ -116,7 +116,7 @@ impl Node {
         })
     }
 
-    pub(super) fn on_executed(&mut self, now: Now, executed: Executed, out: &mut Vec<Effect>) {
+    pub(super) fn on_executed(&mut self, executed: Executed, out: &mut Vec<Effect>) {
         let pending = self
             .commits
             .queue
@@ -131,14 +131,14 @@ impl Node {
             self.dag.drop_payload(block);
         }
         for block in &executed.blocks {
-            let Some(txs) = self.own_blocks.remove(&block.reference) else { continue };
+            let Some(txs) = self.take_own(&block.reference) else { continue };
             for (tx, outcome) in txs.into_iter().zip(&block.outcomes) {
                 if let Some(ticket) = tx.ticket {
                     out.push(Effect::Reply { ticket, reply: Reply::Final(*outcome) });
                 }
             }
         }
-        self.checkpoints.executed(now, &executed, &self.config.cosign_key, out);
+        self.checkpoints.executed(&executed, out);
         self.collect_garbage(out);
     }
 }

@@ -3,7 +3,7 @@
 //! Bounded: one request for each missing block at a time, a bound on what one peer is asked for at once, and a timeout
 //! after which another peer is asked. The lowest rounds come first, since everything later waits for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::effect::{Effect, LogKey, RecordKind};
 use super::machine::{Now, Pace};
 use crate::committee::{Committee, StakeSum};
-use crate::dag::DagState;
+use crate::dag::{DagBlock, DagState};
 use crate::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_REFS_MAX, FETCH_ROUNDS_MAX};
 use crate::types::{
     AuthorityIndex, BLOCK_REF_BYTES, BlockRef, FetchRequest, PeerMessage, Round, SignedHeader,
@@ -21,8 +21,10 @@ use crate::types::{
 const BY_NAME_ROUNDS: u64 = 32;
 /// Blocks that one peer is asked for and has not answered.
 const IN_FLIGHT_PER_PEER_MAX: usize = 2 * FETCH_REFS_MAX;
-/// Bytes of payloads that one request is answered with from the log, one payload at least.
+/// Bytes of payloads that one request is answered with.
 const PAYLOAD_ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Missing headers that are asked for because one validator names them.
+const WANTS_PER_NAMER_MAX: usize = 256;
 /// Payloads of one request: each answer may have 4 MiB.
 const PAYLOADS_PER_REQUEST_MAX: usize = 32;
 
@@ -31,6 +33,8 @@ const PAYLOADS_PER_REQUEST_MAX: usize = 32;
 struct Want {
     /// Peers asked so far.
     attempts: u32,
+    /// Who is asked first: a validator that names the block, and so has to have it.
+    first: AuthorityIndex,
     /// Peer that is asked now.
     asked: Option<AuthorityIndex>,
     /// When it is asked for, or asked for again.
@@ -103,7 +107,7 @@ impl Fetcher {
     /// A header is in the DAG without its payload: the push should bring it soon.
     pub(super) fn want_payload(&mut self, now: Now, block: BlockRef) {
         let due_us = now.monotonic_us + self.pace.payload_grace_us;
-        self.payloads.entry(block).or_insert(Want { attempts: 0, asked: None, due_us });
+        self.payloads.entry(block).or_insert(Want { attempts: 0, first: block.author, asked: None, due_us });
     }
 
     pub(super) fn got_payload(&mut self, block: &BlockRef) {
@@ -115,28 +119,36 @@ impl Fetcher {
         self.payloads.retain(|block, _| block.round > round);
     }
 
-    /// Sends what is due. `missing` are the headers that suspended ones wait for, in ascending order.
+    /// Sends what is due. `missing` are the headers that suspended ones wait for, in ascending order, with those.
     pub(super) fn poll<'a>(
         &mut self,
         now: Now,
         quorum_round: Round,
-        missing: impl Iterator<Item = &'a BlockRef>,
+        missing: impl Iterator<Item = (&'a BlockRef, &'a BTreeSet<BlockRef>)>,
+        dag: &DagState,
         out: &mut Vec<Effect>,
     ) {
-        let by_name = Round(quorum_round.0 + BY_NAME_ROUNDS);
-        for block in missing.take_while(|block| block.round <= by_name) {
-            self.headers.entry(*block).or_insert(Want { attempts: 0, asked: None, due_us: 0 });
-        }
+        self.want_headers(quorum_round, missing);
         let peers = Peers { own: self.own, up: &self.up };
         let mut load = vec![0; self.committee.size()];
-        for asked in self.headers.values().chain(self.payloads.values()).filter_map(|want| want.asked) {
-            load[asked.as_usize()] += 1;
+        for want in
+            self.headers.values().chain(self.payloads.values()).filter(|want| want.due_us > now.monotonic_us)
+        {
+            // What has timed out burdens nobody any more.
+            if let Some(asked) = want.asked {
+                load[asked.as_usize()] += 1;
+            }
         }
         let timeout = self.pace.fetch_timeout_us;
         for (to, blocks) in due(&mut self.headers, now, timeout, &peers, &mut load) {
             for chunk in blocks.chunks(FETCH_REFS_MAX) {
                 let message = PeerMessage::Fetch(FetchRequest::Headers(chunk.to_vec()));
                 out.push(Effect::Send { to, message });
+            }
+        }
+        for (block, want) in self.payloads.iter_mut().filter(|(_, want)| want.due_us <= now.monotonic_us) {
+            if want.attempts == 0 {
+                want.first = holder(dag, block, self.own);
             }
         }
         for (to, blocks) in due(&mut self.payloads, now, timeout, &peers, &mut load) {
@@ -146,6 +158,31 @@ impl Fetcher {
             }
         }
         self.poll_range(now, quorum_round, out);
+    }
+
+    /// Adds what is missing to what is asked for: up to a number for each validator that names it, so that one that names
+    /// what does not exist takes no room from the others.
+    fn want_headers<'a>(
+        &mut self,
+        quorum_round: Round,
+        missing: impl Iterator<Item = (&'a BlockRef, &'a BTreeSet<BlockRef>)>,
+    ) {
+        let by_name = Round(quorum_round.0 + BY_NAME_ROUNDS);
+        let mut named = vec![0; self.committee.size()];
+        for want in self.headers.values() {
+            named[want.first.as_usize()] += 1;
+        }
+        for (block, waiting) in missing.take_while(|(block, _)| block.round <= by_name) {
+            if self.headers.contains_key(block) {
+                continue;
+            }
+            let namer =
+                waiting.iter().map(|by| by.author).find(|by| named[by.as_usize()] < WANTS_PER_NAMER_MAX);
+            if let Some(first) = namer {
+                named[first.as_usize()] += 1;
+                self.headers.insert(*block, Want { attempts: 0, first, asked: None, due_us: 0 });
+            }
+        }
     }
 
     /// Asks for the next rounds as long as f+1 stake shows headers far above the quorum round.
@@ -194,23 +231,21 @@ impl Fetcher {
         Some(next.max(now.monotonic_us + self.pace.payload_grace_us / 4 + 1))
     }
 
-    /// Answers a request from memory, or leaves it to the log.
-    #[expect(clippy::unused_self, reason = "serving belongs to the fetcher; it may need its limits per peer")]
+    /// Answers a request from memory, or leaves it to the log. Own blocks that are held back, since they are not durable
+    /// yet, are not given away here either; the log gives nothing that is not durable.
     pub(super) fn serve(
-        &self,
         dag: &DagState,
+        held_back: impl Fn(&BlockRef) -> bool,
         to: AuthorityIndex,
         request: FetchRequest,
         out: &mut Vec<Effect>,
     ) {
+        let get = |block: &BlockRef| dag.get(block).filter(|_| !held_back(block));
         match request {
             FetchRequest::Headers(blocks) => {
                 let (here, elsewhere): (Vec<_>, Vec<_>) =
                     blocks.into_iter().partition(|b| dag.get(b).is_some());
-                let headers = here
-                    .iter()
-                    .filter_map(|block| dag.get(block))
-                    .map(|entry| SignedHeader::clone(&entry.header));
+                let headers = here.iter().filter_map(get).map(|entry| SignedHeader::clone(&entry.header));
                 answer_headers(to, headers, out);
                 if !elsewhere.is_empty() {
                     out.push(Effect::ServeFromLog { to, request: FetchRequest::Headers(elsewhere) });
@@ -218,9 +253,15 @@ impl Fetcher {
             }
             FetchRequest::Payloads(blocks) => {
                 let mut elsewhere = Vec::new();
-                for block in blocks {
-                    match dag.get(&block).and_then(|entry| entry.payload.as_ref()) {
+                let mut bytes_sent = 0;
+                for block in blocks.into_iter().filter(|block| !held_back(block)) {
+                    match get(&block).and_then(|entry| entry.payload.as_ref()) {
                         Some(payload) => {
+                            bytes_sent += payload.bytes().len();
+                            if bytes_sent > PAYLOAD_ANSWER_BYTES_MAX {
+                                // The peer asks again for the rest.
+                                break;
+                            }
                             let message = PeerMessage::Payload { block, bytes: payload.bytes().clone() };
                             out.push(Effect::Send { to, message });
                         }
@@ -233,8 +274,10 @@ impl Fetcher {
             }
             FetchRequest::Range { from, rounds } if from > dag.gc_round() => {
                 let last = from.0.saturating_add(rounds).min(dag.highest_round().0 + 1);
-                let headers = (from.0..last)
-                    .flat_map(|round| dag.round(Round(round)).map(|(_, e)| SignedHeader::clone(&e.header)));
+                let blocks = (from.0..last).flat_map(|round| dag.round(Round(round)));
+                let headers = blocks
+                    .filter(|(block, _)| !held_back(block))
+                    .map(|(_, entry)| SignedHeader::clone(&entry.header));
                 answer_headers(to, headers, out);
             }
             FetchRequest::Range { .. } => out.push(Effect::ServeFromLog { to, request }),
@@ -274,6 +317,13 @@ impl Peers<'_> {
     }
 }
 
+/// Somebody who has to hold a payload: an author that names the block, or its own author.
+fn holder(dag: &DagState, block: &BlockRef, own: AuthorityIndex) -> AuthorityIndex {
+    let names = |entry: &DagBlock| entry.header.header().ancestors.contains(block);
+    let mut namers = dag.round(block.round.next()).filter(|(by, entry)| by.author != own && names(entry));
+    namers.next().map_or(block.author, |(by, _)| by.author)
+}
+
 /// Marks what is due as asked and groups it by the peer to ask.
 fn due(
     wants: &mut BTreeMap<BlockRef, Want>,
@@ -284,8 +334,7 @@ fn due(
 ) -> BTreeMap<AuthorityIndex, Vec<BlockRef>> {
     let mut requests: BTreeMap<AuthorityIndex, Vec<BlockRef>> = BTreeMap::new();
     for (block, want) in wants.iter_mut().filter(|(_, want)| want.due_us <= now.monotonic_us) {
-        // The author has its own block for certain; after that anybody may.
-        let Some(peer) = peers.pick(block.author, want.attempts) else { break };
+        let Some(peer) = peers.pick(want.first, want.attempts) else { break };
         if load[peer.as_usize()] >= IN_FLIGHT_PER_PEER_MAX {
             continue;
         }
@@ -319,7 +368,7 @@ pub fn serve_from_log<E>(
                     continue;
                 };
                 bytes_sent += record.len();
-                if bytes_sent > PAYLOAD_ANSWER_BYTES_MAX && !answers.is_empty() {
+                if bytes_sent > PAYLOAD_ANSWER_BYTES_MAX {
                     break;
                 }
                 answers.push(PeerMessage::Payload { block: *block, bytes: record.slice(BLOCK_REF_BYTES..) });

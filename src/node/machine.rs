@@ -127,6 +127,8 @@ pub struct Node {
     pub(super) fetcher: Fetcher,
     /// Own blocks that are not executed yet, with the transactions that went into them.
     pub(super) own_blocks: BTreeMap<BlockRef, Vec<PooledTransaction>>,
+    /// Payload bytes of them.
+    pub(super) own_bytes: usize,
     early_payloads: BTreeMap<BlockRef, (AuthorityIndex, Arc<Payload>)>,
     /// Payloads of the log that the pipeline has to look at again.
     pub(super) unverified: Vec<(BlockRef, Arc<Payload>)>,
@@ -141,12 +143,19 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that goes on where its log ended; `executed` is what its state holds.
+    /// A node that goes on where its log ended; `executed` is what its state holds, `checkpoint` the last head of it that
+    /// was due as a checkpoint.
     ///
     /// # Panics
     /// If the state is ahead of the log: commits are executed only once their record is durable.
     #[must_use]
-    pub fn new(config: NodeConfig, genesis: &Genesis, recovered: Recovered, executed: LedgerHead) -> Self {
+    pub fn new(
+        config: NodeConfig,
+        genesis: &Genesis,
+        recovered: Recovered,
+        executed: LedgerHead,
+        checkpoint: LedgerHead,
+    ) -> Self {
         let committee = Arc::new(genesis.committee());
         let parameters = genesis.parameters();
         let schedule = LeaderSchedule::new(Arc::clone(&committee), parameters.leaders_per_round);
@@ -163,6 +172,7 @@ impl Node {
             checkpoints: Checkpoints::new(&committee, genesis.origin(), config.authority),
             fetcher: Fetcher::new(&committee, config.authority, config.pace),
             own_blocks: BTreeMap::new(),
+            own_bytes: 0,
             early_payloads: BTreeMap::new(),
             unverified: Vec::new(),
             last_seq: LogSeq(0),
@@ -174,7 +184,7 @@ impl Node {
             committee,
             config,
         };
-        node.resume(recovered, executed);
+        node.resume(recovered, executed, checkpoint);
         node
     }
 
@@ -214,7 +224,7 @@ impl Node {
             Input::Transactions(txs) => self.on_transactions(txs, out),
             Input::Verified { block, verdicts } => self.on_verified(&block, verdicts),
             Input::Synced(seq) => self.durable = self.durable.max(seq),
-            Input::Executed(executed) => self.on_executed(now, *executed, out),
+            Input::Executed(executed) => self.on_executed(*executed, out),
             Input::Tick => {}
         }
         self.progress(now, out);
@@ -239,8 +249,8 @@ impl Node {
         }
         self.resend_latest(now, out);
         self.try_execute(out);
-        let missing = self.manager.missing();
-        self.fetcher.poll(now, self.quorum_round, missing, out);
+        let (missing, dag) = (self.manager.missing(), &self.dag);
+        self.fetcher.poll(now, self.quorum_round, missing, dag, out);
         if let Some(reason) = self.checkpoints.divergence() {
             self.halted = true;
             out.push(Effect::Halt(reason));
@@ -294,6 +304,11 @@ impl Node {
     /// Enters a header into the DAG and follows the quorum round.
     pub(super) fn enter(&mut self, header: VerifiedHeader) {
         self.dag.insert(header);
+        self.follow_quorum();
+    }
+
+    /// Follows the quorum round after a block has entered the DAG.
+    pub(super) fn follow_quorum(&mut self) {
         while self.dag.accepted_stake(self.quorum_round.next()).is_quorum(&self.committee) {
             self.quorum_round = self.quorum_round.next();
         }
@@ -308,7 +323,10 @@ impl Node {
         out: &mut Vec<Effect>,
     ) {
         let Some(entry) = self.dag.get(&block) else {
-            self.keep_early(from, block, payload);
+            // Only the author pushes a payload unasked; from anybody else it is an answer that came too late.
+            if from == block.author {
+                self.keep_early(from, block, payload);
+            }
             return;
         };
         if entry.payload_seq.is_some() {
@@ -318,7 +336,12 @@ impl Node {
             out.push(Effect::Blame { peer: from, error: PeerError::PayloadMismatch(block) });
             return;
         }
+        let committed = entry.committed;
         let seq = self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out);
+        if committed {
+            // Its commit waits for it, and is executed only from what is durable.
+            out.push(Effect::Sync(seq));
+        }
         self.fetcher.got_payload(&block);
         self.dag.set_payload(&block, Arc::clone(&payload), seq);
         out.push(Effect::Verify { block, payload });
@@ -353,7 +376,15 @@ impl Node {
     }
 
     fn on_fetch(&self, from: AuthorityIndex, request: FetchRequest, out: &mut Vec<Effect>) {
-        self.fetcher.serve(&self.dag, from, request, out);
+        let held_back = |block: &BlockRef| self.proposer.is_held_back(block);
+        Fetcher::serve(&self.dag, held_back, from, request, out);
+    }
+
+    /// The transactions of an own block that is done with.
+    pub(super) fn take_own(&mut self, block: &BlockRef) -> Option<Vec<PooledTransaction>> {
+        let txs = self.own_blocks.remove(block)?;
+        self.own_bytes -= txs.iter().map(|tx| 4 + tx.tx.bytes().len()).sum::<usize>();
+        Some(txs)
     }
 
     /// Gives a record to the log and returns its number.
@@ -374,7 +405,7 @@ impl Node {
             return;
         }
         for orphan in self.dag.collect_garbage(round) {
-            if let Some(txs) = self.own_blocks.remove(&orphan) {
+            if let Some(txs) = self.take_own(&orphan) {
                 self.mempool.put_back(txs);
             }
         }

@@ -17,6 +17,9 @@ use crate::types::{
     TimestampMs,
 };
 
+/// Payload bytes of own blocks that are not executed yet. Above it they go out empty: nobody names them, or execution is behind.
+const OWN_BYTES_MAX: usize = 32 << 20;
+
 /// State of making own blocks.
 #[derive(Debug)]
 pub(super) struct Proposer {
@@ -57,6 +60,11 @@ impl Proposer {
     /// Last own block.
     pub(super) fn last(&self) -> BlockRef {
         self.last
+    }
+
+    /// Whether a block is an own one that may not leave yet.
+    pub(super) fn is_held_back(&self, block: &BlockRef) -> bool {
+        self.outbox.iter().any(|(_, header, _)| header.reference() == *block)
     }
 
     /// Last own block that is durable.
@@ -147,6 +155,10 @@ impl Node {
     /// blocks in between could enter no commit. (Jumping otherwise would break the pacemaker's proof.)
     fn next_round(&self) -> Option<Round> {
         let last = self.proposer.last.round;
+        // Only an own block that came back from a peer, after its log was lost, can lack its payload.
+        if self.dag.get(&self.proposer.last).is_some_and(|entry| !entry.available) {
+            return None;
+        }
         let round = if self.quorum_round.0 > last.0 + self.gc_depth() { self.quorum_round } else { last };
         let available = self.dag.available_stake(round).is_quorum(&self.committee);
         available.then(|| round.next())
@@ -210,7 +222,8 @@ impl Node {
 
     fn propose(&mut self, now: Now, round: Round, out: &mut Vec<Effect>) {
         let ancestors = self.choose_ancestors(round);
-        let has_room = self.commits.backlog() < self.config.execution_backlog_max;
+        let has_room =
+            self.commits.backlog() < self.config.execution_backlog_max && self.own_bytes < OWN_BYTES_MAX;
         let (payload, txs) = if has_room && self.block_time_is_near(now) {
             self.mempool.take_block()
         } else {
@@ -226,7 +239,12 @@ impl Node {
             n_tx: count(payload.len()),
             payload_len: count(payload.bytes().len()),
             payload_root: payload.root(),
-            system: self.checkpoints.take_own_vote().map(SystemMessage::CheckpointVote).into_iter().collect(),
+            system: self
+                .checkpoints
+                .take_own_vote(now, &self.config.cosign_key)
+                .map(SystemMessage::CheckpointVote)
+                .into_iter()
+                .collect(),
         };
         let key = &self.config.consensus_key;
         let header =
@@ -235,14 +253,17 @@ impl Node {
         self.proposer.last_time = time;
         self.proposer.last_created_us = now.monotonic_us;
         let payload = Arc::new(payload);
-        let mut seq = self.append(LogRecord::Header(header.clone()), out);
+        // The payload goes first: a log that holds an own header holds all of its block, whatever a crash cuts off.
+        let payload_seq = (!payload.is_empty())
+            .then(|| self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out));
+        let seq = self.append(LogRecord::Header(header.clone()), out);
         self.checkpoints.collect_votes(&header, out);
         self.enter(header.clone());
-        if !payload.is_empty() {
-            seq = self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out);
-            self.dag.set_payload(&block, Arc::clone(&payload), seq);
+        if let Some(payload_seq) = payload_seq {
+            self.dag.set_payload(&block, Arc::clone(&payload), payload_seq);
             // The pipeline verified them before they entered the pool.
             self.dag.set_verdicts(&block, vec![Verdict::Valid; payload.len()].into());
+            self.own_bytes += payload.bytes().len();
             self.own_blocks.insert(block, txs);
         }
         assert!(

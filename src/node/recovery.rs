@@ -40,6 +40,8 @@ pub struct Recovered {
     payloads: BTreeMap<BlockRef, (LogSeq, Bytes)>,
     committed: BTreeMap<BlockRef, CommitIndex>,
     pending: Vec<(Commit, LogSeq)>,
+    /// Lowest round of a block in them.
+    oldest_pending: Option<Round>,
     last_commit: Option<Commit>,
     own: Option<VerifiedHeader>,
 }
@@ -57,6 +59,7 @@ impl Recovered {
             payloads: BTreeMap::new(),
             committed: BTreeMap::new(),
             pending: Vec::new(),
+            oldest_pending: None,
             last_commit: None,
             own: None,
         }
@@ -98,12 +101,12 @@ impl Recovered {
             self.committed.insert(*block, commit.index);
         }
         if commit.index > self.executed {
+            let first = commit.blocks.first().map(|block| block.round);
+            self.oldest_pending = [self.oldest_pending, first].into_iter().flatten().min();
             self.pending.push((commit.clone(), seq));
         }
-        let oldest_pending =
-            self.pending.iter().filter_map(|(commit, _)| commit.blocks.first()).map(|b| b.round).min();
         let mut gc_round = Round(commit.leader.round.0.saturating_sub(self.gc_depth));
-        if let Some(oldest) = oldest_pending {
+        if let Some(oldest) = self.oldest_pending {
             gc_round = gc_round.min(oldest.previous());
         }
         let first = BlockRef { round: gc_round.next(), ..BlockRef::default() };
@@ -143,7 +146,7 @@ impl LogKey {
 
 impl Node {
     /// Puts what the log held into place.
-    pub(super) fn resume(&mut self, recovered: Recovered, executed: LedgerHead) {
+    pub(super) fn resume(&mut self, recovered: Recovered, executed: LedgerHead, checkpoint: LedgerHead) {
         let found = recovered.last_commit.as_ref().map_or(CommitIndex(0), |commit| commit.index);
         assert!(executed.commit <= found, "the state holds commit {}, the log only {found}", executed.commit);
         self.last_seq = recovered.last_seq;
@@ -164,7 +167,7 @@ impl Node {
             let transactions = self.transactions_of(&commit);
             self.commits.push(commit, seq, transactions);
         }
-        self.checkpoints.resume(executed);
+        self.checkpoints.resume(&checkpoint);
     }
 
     fn resume_blocks(&mut self, recovered: &Recovered) {
@@ -173,8 +176,9 @@ impl Node {
             if block.round <= self.dag.gc_round() {
                 continue;
             }
-            // Ascending order of rounds puts ancestors first; the log holds all of them.
-            self.enter(header.clone());
+            // Ascending order of rounds puts ancestors first.
+            self.dag.restore(header.clone());
+            self.follow_quorum();
             if let Some(commit) = recovered.committed.get(block) {
                 self.dag.set_committed(block);
                 let executed = *commit <= self.stats.executed;

@@ -121,7 +121,7 @@ impl Host {
             },
             execution_backlog_max: 2_000,
         };
-        let node = Node::new(config, &self.genesis, recovered, executor.head());
+        let node = Node::new(config, &self.genesis, recovered, executor.head(), executor.checkpoint());
         let verifier = Verifier::new([7; 32], 1_024);
         self.life += 1;
         self.running = Some(Running {

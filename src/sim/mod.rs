@@ -7,9 +7,13 @@
 
 mod checker;
 mod client;
+mod event;
 mod host;
 mod network;
 mod random;
+mod setup;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use checker::{Report, Violation};

@@ -8,17 +8,18 @@ use bytes::Bytes;
 
 use super::checker::{Checker, Report, Violation};
 use super::client::{Client, root_key};
-use super::host::{Host, HostSeeds, Running};
+use super::event::{Answer, Event, Scheduled};
+use super::host::{Host, Running};
 use super::network::{Network, NetworkConfig};
 use super::random::Random;
-use crate::crypto::SecretKey;
+use super::setup::{draw_network, genesis, host_seeds};
 use crate::dag::VerifiedHeader;
 use crate::error::ClientError;
-use crate::execute::{Executed, Outcome, SubDag, Verdict};
-use crate::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
+use crate::execute::{Outcome, SubDag};
+use crate::genesis::Genesis;
 use crate::mempool::Ticket;
 use crate::node::{Effect, Input, Pace, Reply};
-use crate::types::{AuthorityIndex, BlockRef, Digest, LogSeq, OrgId, Payload, PeerMessage, frame_head};
+use crate::types::{AuthorityIndex, Digest, LogSeq, OrgId, Payload, PeerMessage, frame_head};
 
 const SECOND_US: u64 = 1_000_000;
 /// Quiet time at the end of the faults' phase in which everything has to become final.
@@ -56,56 +57,6 @@ pub fn run(seed: u64, config: &SimConfig) -> Result<Report, Violation> {
     world.heal()?;
     world.drain()?;
     world.finish()
-}
-
-#[derive(Debug)]
-enum Event {
-    Deliver { from: usize, to: usize, kind: u8, body: Bytes },
-    PeerUp { host: usize, life: u64, peer: usize },
-    PeerDown { host: usize, life: u64, peer: usize },
-    Tick { host: usize, life: u64 },
-    Sync { host: usize, life: u64 },
-    Verified { host: usize, life: u64, block: BlockRef, verdicts: Arc<[Verdict]> },
-    Execute { host: usize, life: u64, dag: Box<SubDag> },
-    Executed { host: usize, life: u64, executed: Box<Executed> },
-    Submit { client: usize, request: u64, host: usize },
-    Reply { client: usize, request: u64, reply: Answer },
-    Load { client: usize },
-    Fault,
-    Start { host: usize },
-    Persist { host: usize, life: u64 },
-}
-
-/// What a client hears.
-#[derive(Debug)]
-enum Answer {
-    Node(Reply),
-    Refused(ClientError),
-    /// Refused as replayed, and found executed.
-    Known(crate::types::LeafIndex),
-}
-
-struct Scheduled {
-    at_us: u64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at_us, self.order) == (other.at_us, other.order)
-    }
-}
-impl Eq for Scheduled {}
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at_us, self.order).cmp(&(other.at_us, other.order))
-    }
 }
 
 struct World {
@@ -609,69 +560,4 @@ impl World {
 
 fn storage(host: usize, error: &crate::error::StorageError) -> Violation {
     Violation::Host { host, what: format!("storage: {error}") }
-}
-
-fn draw_network(random: &mut Random) -> NetworkConfig {
-    let delay_min_us = random.between(200, 20_000);
-    NetworkConfig {
-        delay_min_us,
-        delay_max_us: delay_min_us + random.between(100, 80_000),
-        loss_per_mille: random.between(0, 300),
-        replay_per_mille: random.between(0, 200),
-    }
-}
-
-fn host_seeds(seed: u64, host: usize) -> HostSeeds {
-    let derive = |context| {
-        let mut material = seed.to_be_bytes().to_vec();
-        material.extend_from_slice(&(host as u64).to_be_bytes());
-        blake3::derive_key(context, &material)
-    };
-    HostSeeds {
-        consensus: derive("salus simulated consensus key"),
-        cosign: derive("salus simulated cosign key"),
-    }
-}
-
-fn genesis(seed: u64, validators: usize) -> Genesis {
-    let public = |context: &str, i: usize| {
-        let mut material = seed.to_be_bytes().to_vec();
-        material.extend_from_slice(&(i as u64).to_be_bytes());
-        HexKey(SecretKey::from_seed(&blake3::derive_key(context, &material)).public())
-    };
-    let validator = |i: usize| {
-        let seeds = host_seeds(seed, i);
-        ValidatorEntry {
-            name: format!("v{i}"),
-            stake: 1,
-            address: format!("v{i}:1"),
-            network_key: public("salus simulated network key", i),
-            consensus_key: HexKey(SecretKey::from_seed(&seeds.consensus).public()),
-            cosign_key: HexKey(SecretKey::from_seed(&seeds.cosign).public()),
-            log_key: public("salus simulated log key", i),
-        }
-    };
-    let member = |org: u32| MemberEntry {
-        org,
-        kind: 1,
-        name: format!("Simulated member {org}"),
-        region: 1,
-        root_key: HexKey(root_key(seed, OrgId(org)).public()),
-        governs: true,
-    };
-    let file = GenesisFile {
-        format: GENESIS_FORMAT.to_owned(),
-        network: "sim".to_owned(),
-        created_ms: 1_767_600_000_000,
-        parameters: Parameters {
-            checkpoint_interval_ms: 500,
-            gc_depth: 64,
-            leaders_per_round: u16::try_from(validators).unwrap_or(u16::MAX),
-        },
-        validators: (0..validators).map(validator).collect(),
-        members: (1..=4).map(member).collect(),
-    };
-    let bytes =
-        Genesis::encode(&file).unwrap_or_else(|error| panic!("the simulated genesis is valid: {error}"));
-    Genesis::decode(&bytes).unwrap_or_else(|error| panic!("the simulated genesis is valid: {error}"))
 }

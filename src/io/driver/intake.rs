@@ -58,6 +58,7 @@ impl Waiting {
         if waiting.is_empty() {
             tickets.remove(id);
         }
+        drop(tickets);
         Some(first)
     }
 

@@ -3,9 +3,13 @@
 use prometheus::{Encoder as _, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::ledger::Service;
+use crate::io::peer::PeerStats;
 
 /// Gauges without labels: name, help, value.
 type Plain = (&'static str, &'static str, u64);
+
+/// Gauges with a label for each peer: name, help, and where the value comes from.
+type PerPeer = (&'static str, &'static str, fn(&PeerStats) -> u64);
 
 /// Everything known now. Made anew for each request: there are few, and nothing is kept twice.
 pub(super) fn text(service: &Service) -> String {
@@ -49,7 +53,7 @@ pub(super) fn text(service: &Service) -> String {
     let peers = service.peers.stats();
     let named: Vec<(String, _)> =
         peers.iter().map(|peer| (service.committee.authority(peer.peer).name.clone(), peer)).collect();
-    let columns: [(&str, &str, fn(&crate::io::peer::PeerStats) -> u64); 6] = [
+    let columns: [PerPeer; 6] = [
         ("salus_peer_up", "Whether a peer is connected", |peer| u64::from(peer.up)),
         ("salus_peer_misbehaved", "Rules that a peer broke, since start", |peer| peer.misbehaved),
         ("salus_peer_sent_bytes", "Bytes sent to a peer, since start", |peer| peer.sent_bytes),

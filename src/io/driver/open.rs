@@ -258,7 +258,7 @@ impl Wiring<'_> {
         let (events_tx, events_rx) = mpsc::channel(PEER_EVENTS_MAX);
         let peers = self.start_peers(&handle, events_tx)?;
 
-        let head = data.executor.head();
+        let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
         let shown = Shown::new(head, last_published(&data.checkpoint_file, &checkpoint_keys, &head));
         let (orders_tx, orders) = bounded(ORDERS_MAX);
@@ -270,21 +270,9 @@ impl Wiring<'_> {
             pool: Arc::clone(&pool),
             waiting: Arc::clone(&waiting),
         };
-        let service = Arc::new(Service {
-            genesis: Arc::clone(&self.genesis),
-            committee: Arc::clone(&self.committee),
-            own: self.own,
-            intake: intake(),
-            replies: Arc::clone(&replies),
-            state: data.executor.reader(),
-            log: data.store.reader.clone(),
-            tiles: data.tiles.clone(),
-            shown: Arc::clone(&shown),
-            signals: Arc::clone(&self.signals),
-            peers: Arc::clone(&peers),
-        });
         let clients = self.start_clients(&handle, intake())?;
         replies.attach(clients.clone());
+        let service = self.service(&data, intake(), &replies, &shown, &peers);
         let http = self.start_http(&handle, service)?;
         let addresses = self.listening(&peers, &clients, &http)?;
 
@@ -301,7 +289,7 @@ impl Wiring<'_> {
             core: core_tx.clone(),
         };
         let core = Core {
-            node: Node::new(self.node_config, &self.genesis, data.recovered, head),
+            node: Node::new(self.node_config, &self.genesis, data.recovered, head, checkpoint),
             clock,
             signals: Arc::clone(&self.signals),
             inputs: core_rx,
@@ -325,16 +313,31 @@ impl Wiring<'_> {
             spawn("peers", move || peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx))?,
         ];
         let signals = self.signals;
-        Ok(Validator {
-            signals,
-            stopped,
-            threads,
-            peers,
-            clients,
-            http,
-            addresses,
-            runtime,
-            _lock: data.lock,
+        let lock = data.lock;
+        Ok(Validator { signals, stopped, threads, peers, clients, http, addresses, runtime, _lock: lock })
+    }
+
+    /// The node as the HTTP API sees it.
+    fn service(
+        &self,
+        data: &Data,
+        intake: Intake,
+        replies: &Arc<Replies>,
+        shown: &Arc<Shown>,
+        peers: &Arc<PeerNet>,
+    ) -> Arc<Service> {
+        Arc::new(Service {
+            genesis: Arc::clone(&self.genesis),
+            committee: Arc::clone(&self.committee),
+            own: self.own,
+            intake,
+            replies: Arc::clone(replies),
+            state: data.executor.reader(),
+            log: data.store.reader.clone(),
+            tiles: data.tiles.clone(),
+            shown: Arc::clone(shown),
+            signals: Arc::clone(&self.signals),
+            peers: Arc::clone(peers),
         })
     }
 

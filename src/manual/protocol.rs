@@ -1,0 +1,168 @@
+//! How validators agree: an uncertified DAG, committed in three message delays.
+//!
+//! The commit rule is that of Mysticeti (arXiv 2310.14821); the conditions for making a block are those of Starfish's Push
+//! pacemaker (eprint 2025/567). Headers and payloads travel apart. This page follows the code: [`crate::dag`],
+//! [`crate::consensus`], [`crate::node`].
+//!
+//! # Model
+//! n validators with stakes that add up to S. At most f of the stake, the largest f with 3f + 1 ≤ S, is Byzantine: it may
+//! lie, stay silent, or sign two blocks for one round. A **quorum** is S − f of the stake (2f + 1 if S = 3f + 1); any two
+//! quorums share an honest validator. f + 1 of the stake contains an honest validator. Messages between honest validators
+//! arrive eventually; after some moment that nobody knows they arrive within Δ. Safety needs none of that, liveness does.
+//!
+//! # Blocks
+//! A block has a [header](crate::types::Header) and a [payload](crate::types::Payload). The header names its author, its
+//! round, its **ancestors**, and commits to the payload by the ids of its transactions. A header is valid, whatever else a
+//! validator has seen, if
+//! - its epoch and author are the committee's, its round is at least 1, its signature verifies;
+//! - its first ancestor is an earlier block of its author (genesis blocks have round 0, are made by nobody, and differ for
+//!   each network, epoch and author);
+//! - the other ancestors have ascending authors, none of them its own, and all ancestors have lower rounds;
+//! - ancestors of exactly the round before hold a quorum;
+//! - the fields of the payload do not contradict each other, and there is at most one checkpoint vote.
+//!
+//! An honest author makes one block for each round. Two blocks of one author in one round are an **equivocation**. Both may
+//! enter the DAG; that is counted, and an honest validator names at most one of them in a block of the next round.
+//!
+//! # Accepting
+//! A header **enters the DAG** when all its ancestors are in it or lie at or below the garbage-collection round. Before that
+//! it is **suspended** in the [`crate::dag::BlockManager`], and what it misses is fetched. Of each (author, round) at most
+//! four headers are taken that nobody asked for, and none that is more than 256 rounds above the DAG; a header that
+//! another one names is taken in any case, since the other could not enter without it.
+//!
+//! # Availability
+//! A block is **available** to a validator when it has the payload, and every ancestor above garbage collection is available
+//! too. So: its own payload, and the payloads of its whole history.
+//!
+//! **Everything in the DAG counts in the commit rule; only what is available is named in own blocks.** A vote therefore need
+//! not wait for bulk bytes of the block that casts it, and still speaks for the bytes of the block that it is for. This cut
+//! is not in the papers, so here is the argument that it is safe.
+//!
+//! *Claim: once a leader is committed, honest validators of at least f + 1 of the stake hold its payload and those of its
+//! whole history above garbage collection.* Suppose the leader L of round r is committed. Directly or indirectly, that takes
+//! a block that certifies it: one among whose ancestors blocks of round r + 1 from a quorum vote for L. At least
+//! f + 1 of that quorum's stake is honest. Each of these authors named L as ancestor, and an honest author
+//! names only what is available to it: it holds the payload of L and of L's history. The log keeps what it holds. ∎
+//!
+//! The claim is about the block that is *voted for*. The voters' and certifiers' own payloads may be missing everywhere: they
+//! are not in L's history, and nothing of them is executed by committing L. They come up for execution only in the history of
+//! a later leader, and then the claim holds for that one. A validator that decides a commit before it has a payload fetches
+//! it from those f + 1 and executes later; the *decision* does not depend on it. So availability delays
+//! execution on a slow validator and can never make two validators order differently, for the order is a function of headers.
+//!
+//! What remains of a withheld payload: an author that gives it to nobody is named by nobody, and its block is never
+//! committed. One that gives it to few slows those that want to name the blocks of these few, until they have fetched it.
+//!
+//! # Rounds
+//! A validator whose last own block is of round r − 1 may make its block of round r when
+//!
+//! - **A1**: blocks of a quorum at round r − 1 are available to it, and
+//! - **A2**: it made its own block of round r − 1: it never skips one, with the exception below;
+//!
+//! and one of
+//!
+//! - **C1**: the first leader's block of round r − 1 is available, and the first leader of round r − 2 has a quorum of votes,
+//!   or of blocks that do not vote for it, among the available blocks of round r − 1, which will be ancestors;
+//! - **C2**: `leader_timeout_us` (2Δ) has passed since A1 and A2 held;
+//! - **C3**: headers of a quorum at round r are in the DAG: the others went on.
+//!
+//! Why A2 matters: validators that jump over rounds leave rounds without a quorum of blocks that vote, and there are infinite
+//! runs of such jumps in which no leader ever commits. The exception: if the quorum's round is more than `gc_depth` rounds
+//! above the last own block, the blocks in between could enter no commit, and the validator goes on behind the quorum's round.
+//!
+//! Between two own blocks at least `min_round_interval_us` pass while there is something to order (transactions in the
+//! pool or in uncommitted blocks, a checkpoint vote) and `idle_round_interval_us` while there is nothing, so that an idle
+//! network costs little and a first transaction wakes it. C3 waits for neither.
+//!
+//! **Ancestors** of the new block: the last own block, then of each other author the available block of the highest round
+//! below r, unless an own block has named one of that round or a later one before.
+//!
+//! **Payload**: what the pool holds, up to the limits of a block, in the order of arrival. If too many committed transactions wait
+//! for execution (`execution_backlog_max`), blocks go out empty until execution has caught up.
+//!
+//! **Push.** The own block goes to all peers, header first, as soon as it is durable; the latest own header goes out again if
+//! nothing was sent for two leader timeouts, and to every peer that connects. Ancestors are not pushed along, as the paper's
+//! pacemaker does: a peer that lacks one asks for it. That costs a round trip where a message was lost.
+//!
+//! # Deciding leaders
+//! Each round has leader **slots**, filled by a sample of the validators without replacement, weighted by stake, drawn from
+//! the network, the epoch and the round ([`crate::consensus::LeaderSchedule`]). For the slot of author a in round r:
+//!
+//! - a block of round r + 1 **votes** for the block of the slot that is among its ancestors, if any;
+//! - a block of round r + 2 **certifies** a block if its ancestors of round r + 1 that vote for it hold a quorum;
+//! - **direct skip**: a quorum at round r + 1 votes for no block of the slot;
+//! - **direct commit**: a quorum at round r + 2 certifies a block of the slot;
+//! - else **indirectly**, by the first later slot of round r + 3 or above that is not skipped, its anchor: if the anchor is
+//!   undecided, so is the slot; if it is committed, the slot's block is committed if a block of round r + 2 in the anchor's
+//!   history certifies it, and the slot is skipped otherwise.
+//!
+//! Slots are decided from the newest to the oldest, and committed from the oldest on, up to the first that is undecided.
+//! This runs whenever a header enters the DAG.
+//!
+//! *Why two validators never decide differently.* Two blocks of one slot cannot both be certified: their voters would be two
+//! quorums, sharing an honest validator that voted twice in one round. A slot with a quorum that does not vote has at most 2f
+//! of the stake left to vote (the Byzantine counted on both sides), so no certificate exists anywhere. If a block is committed
+//! directly, a quorum at r + 2 certifies it; every block of round r + 3 or above has ancestors from a quorum of the round
+//! before, and so, going down, a history that contains a block of an honest member of that quorum: every anchor finds a
+//! certificate. By induction over slots, from those that any validator decided last to the oldest, decisions agree. If the
+//! code meets two certified blocks in a slot it stops with a sentence: more than f is Byzantine, and going on would hide it.
+//!
+//! *Delay.* Propose, vote, certify: three message delays for blocks in leader slots. With as many slots as validators, that is
+//! every block of a validator that keeps up.
+//!
+//! # Order
+//! A committed leader brings with it the part of its history that no earlier commit holds and that lies above the
+//! **garbage-collection round**, `gc_depth` below the leader committed before it. These blocks, in ascending (round, author, digest),
+//! are the commit. Commits are numbered from 1 and chained by BLAKE3. **Block time** is the median, weighted by stake, of the
+//! times in the leader's ancestors of the round before, and never goes back: with a quorum of them, neither end can
+//! be moved by f. All of this is a function of the DAG below the leader and of the commits before it.
+//!
+//! # Durability
+//! 1. Every header that enters the DAG, every payload that matches its header and every commit is a record of the block log, in
+//!    the order in which the node took it in. A prefix of the log is therefore closed: it holds the ancestors of
+//!    what it holds.
+//! 2. An own block leaves when its records are **synced**, and not before.
+//! 3. A commit is executed when its record is synced and its payloads are here and checked.
+//! 4. A client hears *final* when its transaction's commit was executed.
+//!
+//! From 2: after a crash the log holds every own block that anybody may have seen, the node goes on behind the last one, and no
+//! round is signed twice. From 3: the state never knows of a commit that the log does not. A failed write or sync ends the
+//! process; nothing is tried again on a disk that has failed.
+//!
+//! # Recovery
+//! [`crate::node::Recovered`] reads the log from the front and keeps the headers and payloads above garbage collection, the
+//! commits that the state has not executed, and the last own block. The node then enters the headers into an empty DAG,
+//! marks what is committed, gives payloads that wait for execution to the pipeline again (verdicts are kept in memory alone),
+//! asks for payloads that it never had, and runs the commit rule from the slot behind the last commit. Slots that
+//! were skipped there before are skipped again: the same DAG gives the same decisions.
+//!
+//! **A validator whose log is lost must not come back with its old keys.** It would sign rounds again that it has signed
+//! before. This version does not detect that; see [`crate::manual::threat_model`].
+//!
+//! # Fetching
+//! - *By name*: headers that suspended ones miss, up to 32 rounds above the quorum's round, lowest first; and payloads of
+//!   headers in the DAG, after a grace for the push. The author is asked first, after a timeout the next peer, and so on in
+//!   turn. One request at a time is out for each block, and a bounded number for each peer. What a lost peer was asked
+//!   for is asked elsewhere at once.
+//! - *In ranges*: if f + 1 of the stake has shown headers more than 32 rounds above the quorum's round here, the rounds from there on are
+//!   asked for, 64 at a time. One honest validator is among them, so the rounds exist.
+//! - *Answers* come from memory, or from the log for what memory has let go of, and are bounded in bytes.
+//!
+//! Whatever arrives is checked as if it had been pushed: a lying answer wastes a timeout and no more.
+//!
+//! # Garbage collection
+//! After a commit, blocks at or below the garbage-collection round are forgotten, except those of commits that wait for
+//! execution. Headers that waited for forgotten ancestors alone enter the DAG. Own blocks that no commit took in time
+//! give their transactions back to the pool.
+//!
+//! # Checkpoints
+//! Execution marks a commit as **due** when the log has grown since the last checkpoint and `checkpoint_interval_ms` of block time
+//! have passed; a function of commits alone, so all validators mark the same. Each signs (tree size, root) as a
+//! C2SP cosignature and puts it, with the state root and the commit's number, into its next header. A quorum of equal
+//! votes **certifies** the checkpoint, and it is published. If a quorum has signed something else than this
+//! validator computed, this one halts with a report: its memory, its disk or its program is at fault.
+//!
+//! # What this version leaves out
+//! A change of the committee · snapshots: a new validator replays the whole log of its peers · a reputation of leaders · Δ that
+//! adapts to measured delays · a cap on payloads that follows round times · evidence of equivocation in headers (it is counted
+//! and not yet reported) · asking peers for the last own round after the loss of the log.
