@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::committee::Committee;
 use crate::limits::{PAYLOAD_BYTES_MAX, PAYLOAD_TRANSACTIONS_MAX, TRANSACTION_BYTES_MAX};
+use crate::log::PAGE_BYTES;
 use crate::types::AuthorityIndex;
 
 /// Largest configuration file.
@@ -325,11 +326,15 @@ impl NodeConfig {
                 rounds.min_round_interval_ms,
                 60_000,
             ),
-            ("log.segment_bytes", self.log.segment_bytes, 16 << 20, 4 << 30),
+            ("log.segment_bytes", self.log.segment_bytes, 16 << 20, 1 << 30),
         ];
         let out = ranges.into_iter().find(|(_, value, min, max)| !(min..=max).contains(&value));
         if let Some((key, value, min, max)) = out {
             return Some((key, format!("{value}, expected {min} to {max}")));
+        }
+        if !self.log.segment_bytes.is_multiple_of(PAGE_BYTES as u64) {
+            let why = format!("{}, expected a multiple of {PAGE_BYTES}", self.log.segment_bytes);
+            return Some(("log.segment_bytes", why));
         }
         if self.listen.peers == self.listen.clients && self.listen.peers.port() != 0 {
             return Some(("listen.clients", "is the address of listen.peers; both are UDP".to_owned()));
