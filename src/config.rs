@@ -13,11 +13,13 @@ use toml::de::{DeTable, DeValue};
 
 use crate::committee::Committee;
 use crate::limits::{PAYLOAD_BYTES_MAX, PAYLOAD_TRANSACTIONS_MAX, TRANSACTION_BYTES_MAX};
-use crate::log::PAGE_BYTES;
 use crate::types::AuthorityIndex;
 
 /// Largest configuration file.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+
+/// What the size of a segment of the block log is a multiple of: the page that the log writes.
+const PAGE_BYTES: u64 = 4_096;
 
 /// Content of `node.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -332,7 +334,7 @@ impl NodeConfig {
         if let Some((key, value, min, max)) = out {
             return Some((key, format!("{value}, expected {min} to {max}")));
         }
-        if !self.log.segment_bytes.is_multiple_of(PAGE_BYTES as u64) {
+        if !self.log.segment_bytes.is_multiple_of(PAGE_BYTES) {
             let why = format!("{}, expected a multiple of {PAGE_BYTES}", self.log.segment_bytes);
             return Some(("log.segment_bytes", why));
         }

@@ -43,8 +43,9 @@ fn digests() -> String {
 
 #[test]
 fn no_format_has_changed() {
-    let mut expected: BTreeMap<_, _> =
-        formats().iter().map(|format| file(format.name, &format.sample)).collect();
+    // What one operator writes is no format that validators share, and its defaults may change.
+    let shared = formats().into_iter().filter(|format| format.name != "node-config");
+    let mut expected: BTreeMap<_, _> = shared.map(|format| file(format.name, &format.sample)).collect();
     expected.insert("digests.txt".to_owned(), digests());
     if std::env::var_os("SALUS_WRITE_GOLDEN").is_some() {
         std::fs::create_dir_all(folder()).unwrap();

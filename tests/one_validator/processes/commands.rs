@@ -6,7 +6,7 @@ use std::process::Output;
 
 use salus::gateway::SAMPLE_STREAM;
 
-use crate::validator::{Network, now, salus, text};
+use super::validator::{Network, now, salus, text};
 
 /// Runs a command with the arguments of a line, in which `@name` is a file of the network.
 fn run(network: &Network, line: &str) -> Output {

@@ -9,7 +9,7 @@ use salus::gateway::OrgSigner;
 use salus::io::keys::NodeKeys;
 use salus::types::{Body, Envelope, KeyId, Kind, NetworkId, OrgId, RecordAnchor, TimestampMs, Transaction};
 
-use crate::validator::{Network, ORG, now, replace, until};
+use super::validator::{Network, ORG, now, replace, until};
 
 /// Asserts that the validator does not start, with code 2 and words that name these things.
 fn assert_refused(network: &Network, named: &[&str]) {

@@ -1,6 +1,6 @@
 //! A disk that takes no more: the validator halts and says so, and loses nothing that it has acknowledged.
 
-use crate::validator::{Network, now, until};
+use super::validator::{Network, now, until};
 
 #[test]
 fn a_validator_halts_when_a_file_cannot_grow_and_keeps_what_was_final() {
