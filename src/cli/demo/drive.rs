@@ -15,7 +15,7 @@ use crate::gateway::{Gateway, Next, Prepared, Stage, SystemEntropy};
 use crate::types::{Kind, LeafIndex, TxId};
 
 /// Transactions on the way at once.
-const WINDOW: usize = 1_024;
+pub(super) const WINDOW: usize = 1_024;
 /// How long one transaction may take, whatever happens to validators meanwhile.
 const FINAL_WITHIN: Duration = Duration::from_secs(60);
 

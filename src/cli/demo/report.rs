@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::HumanCount;
 
-use super::drive::Driven;
+use super::drive::{Driven, WINDOW};
 use crate::cli::CliError;
 use crate::cli::network::{LocalNetwork, PoolCounts, TransactionView};
 use crate::gateway::{Gateway, SystemEntropy};
@@ -66,9 +66,10 @@ pub(super) fn load(driven: &Driven, counts: PoolCounts, out: &mut dyn Write) -> 
     sorted.sort_unstable();
     writeln!(
         out,
-        "finality    p50 {} ms, p99 {} ms from submission, up to 1,024 on the way at once",
+        "finality    p50 {} ms, p99 {} ms from submission, up to {} on the way at once",
         percentile(&sorted, 50).as_millis(),
-        percentile(&sorted, 99).as_millis()
+        percentile(&sorted, 99).as_millis(),
+        HumanCount(WINDOW as u64)
     )?;
     let PoolCounts { busy, retries, lost } = counts;
     if retries > 0 {
@@ -77,8 +78,14 @@ pub(super) fn load(driven: &Driven, counts: PoolCounts, out: &mut dyn Write) -> 
             "retries     {retries}, {busy} of them because a validator was busy; {lost} connections lost"
         )?;
     }
-    let violations = counted(driven.violations, "access");
-    writeln!(out, "violations  {violations} without a permit in force: on the ledger, and flagged there")?;
+    match driven.violations {
+        0 => writeln!(out, "violations  0: every access that names a consent has a permit in force")?,
+        n => writeln!(
+            out,
+            "violations  {} without a permit in force: on the ledger, and flagged there",
+            counted(n, "access")
+        )?,
+    }
     Ok(())
 }
 
