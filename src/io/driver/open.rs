@@ -260,6 +260,7 @@ impl Wiring<'_> {
 
         let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
+        let replay_until = data.recovered.last_commit().map_or(head.commit, |commit| commit.index);
         let shown = Shown::new(head, last_published(&data.checkpoint_file, &checkpoint_keys, &head));
         let (orders_tx, orders) = bounded(ORDERS_MAX);
         let (questions_tx, questions) = bounded(QUESTIONS_MAX);
@@ -283,7 +284,7 @@ impl Wiring<'_> {
             log_key: self.keys.log,
             keys: checkpoint_keys,
             checkpoint_file: data.checkpoint_file,
-            shown,
+            shown: Arc::clone(&shown),
             signals: Arc::clone(&self.signals),
             orders,
             core: core_tx.clone(),
@@ -313,8 +314,21 @@ impl Wiring<'_> {
             spawn("peers", move || peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx))?,
         ];
         let signals = self.signals;
-        let lock = data.lock;
-        Ok(Validator { signals, stopped, threads, peers, clients, http, addresses, runtime, _lock: lock })
+        let _lock = data.lock;
+        let started = Validator {
+            signals,
+            stopped,
+            threads,
+            peers,
+            clients,
+            http,
+            addresses,
+            replay_until,
+            shown,
+            runtime,
+            _lock,
+        };
+        Ok(started)
     }
 
     /// The node as the HTTP API sees it.
