@@ -18,6 +18,9 @@ use crate::types::AuthorityIndex;
 /// Largest configuration file.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
 
+/// What the size of a segment of the block log is a multiple of: the page that the log writes.
+const PAGE_BYTES: u64 = 4_096;
+
 /// Content of `node.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -325,11 +328,15 @@ impl NodeConfig {
                 rounds.min_round_interval_ms,
                 60_000,
             ),
-            ("log.segment_bytes", self.log.segment_bytes, 16 << 20, 4 << 30),
+            ("log.segment_bytes", self.log.segment_bytes, 16 << 20, 1 << 30),
         ];
         let out = ranges.into_iter().find(|(_, value, min, max)| !(min..=max).contains(&value));
         if let Some((key, value, min, max)) = out {
             return Some((key, format!("{value}, expected {min} to {max}")));
+        }
+        if !self.log.segment_bytes.is_multiple_of(PAGE_BYTES) {
+            let why = format!("{}, expected a multiple of {PAGE_BYTES}", self.log.segment_bytes);
+            return Some(("log.segment_bytes", why));
         }
         if self.listen.peers == self.listen.clients && self.listen.peers.port() != 0 {
             return Some(("listen.clients", "is the address of listen.peers; both are UDP".to_owned()));

@@ -117,8 +117,11 @@ pub enum StorageError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// No space is left.
-    #[error("disk full while writing {path}: free space or move the data folder, then start the node again")]
+    /// No space is left, or a quota or a limit of the process ends the file.
+    #[error(
+        "disk full or limit reached while writing {path}: free space, lift the limit or move the data folder, then start \
+         the node again"
+    )]
     Full {
         /// The file.
         path: String,
@@ -179,8 +182,10 @@ impl StorageError {
     /// Classifies an error of the operating system.
     #[must_use]
     pub fn io(what: &'static str, path: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+
         let path = path.as_ref().display().to_string();
-        if source.kind() == std::io::ErrorKind::StorageFull {
+        if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
             Self::Full { path }
         } else {
             Self::Io { what, path, source }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -21,6 +22,9 @@ EXAMPLES
 
 It prints one line that starts with `ready` once it serves, and logs to standard error.
 Exit code 3: it had to halt, since going on would not have been safe; the last lines say why.";
+
+/// How long a validator executes what its log holds before it says that it is ready.
+const REPLAY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Run a validator.
 #[derive(Debug, Clone, Args)]
@@ -62,6 +66,9 @@ pub(super) fn run(args: &NodeArgs, out: &mut dyn Write) -> Result<(), CliError> 
         args.profile.clone().map(crate::io::profile::Profile::start).transpose().map_err(CliError::unable)?;
     let validator =
         Validator::start(&config, genesis).map_err(|error| CliError::unable(error.to_string()))?;
+    if !validator.wait_for_replay(REPLAY_PATIENCE) {
+        tracing::warn!("a part of the log waits for payloads of peers before it can be executed");
+    }
     let at = validator.addresses();
     let name = &config.config().validator;
     // Whoever started it may not read what it says.

@@ -99,6 +99,12 @@ impl Linearizer {
         }
     }
 
+    /// Block time of the last commit; before the first, when the network was made.
+    #[must_use]
+    pub fn time(&self) -> TimestampMs {
+        self.time
+    }
+
     /// Number of the last commit.
     #[must_use]
     pub fn index(&self) -> CommitIndex {

@@ -13,6 +13,7 @@
 //! kind of their own yet. They are anchored as records of class [`codes::CLASS_RESEARCH`], which proves that and when they
 //! existed and keeps the link of a patient to a study off the ledger altogether.
 
+mod anchor;
 pub mod codes;
 mod date;
 mod entropy;
@@ -24,6 +25,7 @@ pub mod vault;
 #[cfg(test)]
 mod tests;
 
+pub use anchor::{AnchorError, anchor};
 pub use date::DateSpan;
 pub use entropy::{Entropy, EntropyError, SeededEntropy, SystemEntropy};
 pub use plan::{Gateway, Next, OrgKeys, PlanError, Prepared, Settings, Stage};

@@ -161,6 +161,20 @@ impl Vault {
         self.versions.get(name)
     }
 
+    /// The latest version before `name` of the same resource.
+    #[must_use]
+    pub fn version_before(&self, name: &VersionName) -> Option<(&VersionName, &VersionEntry)> {
+        let first = VersionName { version: 0, grantee: None, ..name.clone() };
+        let before = self.versions.range(first..name.clone());
+        before.rev().find(|(other, _)| other.version < name.version && other.grantee == name.grantee)
+    }
+
+    /// The version whose commitment a transaction carries. Looks at every version.
+    #[must_use]
+    pub fn version_of(&self, id: &TxId) -> Option<(&VersionName, &VersionEntry)> {
+        self.versions.iter().find(|(_, entry)| entry.transaction.as_ref() == Some(id))
+    }
+
     /// What is kept of a consent.
     #[must_use]
     pub fn consent(&self, name: &ConsentName) -> Option<&ConsentEntry> {
@@ -320,6 +334,19 @@ mod tests {
         assert_eq!(read, vault);
         assert_eq!(read.pending(&TxId([2; 32])), Some(&name("DocumentReference/a", 2)));
         assert_eq!(read.version(&name("DocumentReference/a", 1)).unwrap().leaf, Some(LeafIndex(7)));
+    }
+
+    #[test]
+    fn versions_are_found_by_the_next_one_and_by_their_transaction() {
+        let vault = filled();
+        let before = |version| {
+            vault.version_before(&name("DocumentReference/a", version)).map(|(name, _)| name.version)
+        };
+        assert_eq!([before(1), before(2), before(3), before(9)], [None, Some(1), Some(2), Some(3)]);
+        assert!(vault.version_before(&name("DocumentReference/b", 2)).is_none());
+        let (found, entry) = vault.version_of(&TxId([1; 32])).unwrap();
+        assert_eq!((found.version, entry.leaf), (1, Some(LeafIndex(7))));
+        assert!(vault.version_of(&TxId([9; 32])).is_none());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::machine::{Node, Now};
 use crate::committee::{Committee, StakeSum};
 use crate::dag::VerifiedHeader;
 use crate::execute::Verdict;
+use crate::limits::TRANSACTION_TIME_SKEW_MS_MAX;
 use crate::types::{
     AuthorityIndex, BlockRef, Header, LogSeq, Payload, PeerMessage, Round, SignedHeader, SystemMessage,
     TimestampMs,
@@ -212,14 +213,22 @@ impl Node {
         votes.is_quorum(&self.committee) || blames.is_quorum(&self.committee)
     }
 
+    /// Whether block time has come near the clock. Before the first commit it is the time at which the network was made, and
+    /// after an outage of all the time of the last commit: transactions of now would be skipped for being too far from it. A
+    /// few rounds without them bring it here. Block time never goes back, so what is near now stays near.
+    fn block_time_is_near(&self, now: Now) -> bool {
+        now.wall.0.saturating_sub(self.linearizer.time().0) <= TRANSACTION_TIME_SKEW_MS_MAX / 2
+    }
+
     fn propose(&mut self, now: Now, round: Round, out: &mut Vec<Effect>) {
         let ancestors = self.choose_ancestors(round);
-        let (payload, txs) =
-            if self.commits.backlog() < self.config.execution_backlog_max && self.own_bytes < OWN_BYTES_MAX {
-                self.mempool.take_block()
-            } else {
-                (Payload::empty(), Vec::new())
-            };
+        let has_room =
+            self.commits.backlog() < self.config.execution_backlog_max && self.own_bytes < OWN_BYTES_MAX;
+        let (payload, txs) = if has_room && self.block_time_is_near(now) {
+            self.mempool.take_block()
+        } else {
+            (Payload::empty(), Vec::new())
+        };
         let time = now.wall.max(self.proposer.last_time);
         let header = Header {
             epoch: self.committee.epoch(),

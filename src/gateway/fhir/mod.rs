@@ -223,11 +223,32 @@ pub fn parse_line(line: usize, bytes: &[u8]) -> Result<Event, FhirError> {
     parse(line, bytes).map_err(|fault| FhirError { line, fault })
 }
 
-fn parse(line: usize, bytes: &[u8]) -> Result<Event, FhirFault> {
+/// Reads a resource that stands alone, without `when` and `tx` around it: it becomes what a resource like this does, at
+/// its `meta.lastUpdated` (at 0 if it has none).
+///
+/// # Errors
+/// If it is refused; `line` is the number that the error names.
+pub fn parse_resource(line: usize, bytes: &[u8]) -> Result<Event, FhirError> {
+    let parse = || {
+        let resource = parse_json(bytes)?;
+        let when = match read::at(&resource, "meta.lastUpdated") {
+            None => TimestampMs(0),
+            Some(_) => read::instant(&resource, "meta.lastUpdated")?,
+        };
+        event(line, when, None, &resource)
+    };
+    parse().map_err(|fault| FhirError { line, fault })
+}
+
+fn parse_json(bytes: &[u8]) -> Result<Value, FhirFault> {
     if bytes.len() > LINE_BYTES_MAX {
         return Err(FhirFault::TooLong(bytes.len()));
     }
-    let root: Value = serde_json::from_slice(bytes).map_err(|error| FhirFault::Json(error.to_string()))?;
+    serde_json::from_slice(bytes).map_err(|error| FhirFault::Json(error.to_string()))
+}
+
+fn parse(line: usize, bytes: &[u8]) -> Result<Event, FhirFault> {
+    let root = parse_json(bytes)?;
     let when = read::instant(&root, "when")?;
     let tx = read::string(&root, "tx")?;
     let label = Label::from_name(tx).ok_or_else(|| FhirFault::Value {
@@ -235,15 +256,19 @@ fn parse(line: usize, bytes: &[u8]) -> Result<Event, FhirFault> {
         why: format!("{:?} is no kind", read::shorten(tx)),
     })?;
     let resource = root.get("resource").filter(|r| r.is_object()).ok_or(FhirFault::Missing("resource"))?;
+    event(line, when, Some(label), resource)
+}
+
+fn event(line: usize, when: TimestampMs, label: Option<Label>, resource: &Value) -> Result<Event, FhirFault> {
     let resource_type = read::string(resource, "resourceType")?;
     let (found, content) = read_content(resource_type, resource)?;
-    if found != label {
+    if let Some(label) = label.filter(|label| *label != found) {
         return Err(FhirFault::WrongLabel { label: label.name(), found: found.name() });
     }
     let canonical = canonical_json(resource).map_err(|error| FhirFault::Json(error.to_string()))?;
     let version = read::version(resource)?;
     let resource = format!("{resource_type}/{}", read::id(resource)?);
-    Ok(Event { line, when, label, resource, version, canonical, content })
+    Ok(Event { line, when, label: found, resource, version, canonical, content })
 }
 
 fn read_content(resource_type: &str, resource: &Value) -> Result<(Label, Content), FhirFault> {

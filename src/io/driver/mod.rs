@@ -28,17 +28,24 @@ pub use open::StartError;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tracing::info;
 
 use self::core::Signals;
+use self::execution::Shown;
 use crate::config::ConfigFile;
 use crate::genesis::Genesis;
 use crate::io::client_plane::ClientPlane;
 use crate::io::files::DataLock;
 use crate::io::http::HttpServer;
 use crate::io::peer::PeerNet;
+use crate::types::CommitIndex;
+
+/// Pause between two looks at how far a replay has come.
+const REPLAY_POLL: Duration = Duration::from_millis(50);
 
 /// A validator that runs.
 pub struct Validator {
@@ -49,6 +56,9 @@ pub struct Validator {
     clients: ClientPlane,
     http: HttpServer,
     addresses: Addresses,
+    /// Last commit that the log held at the start.
+    replay_until: CommitIndex,
+    shown: Arc<Shown>,
     runtime: Runtime,
     _lock: DataLock,
 }
@@ -77,6 +87,24 @@ impl Validator {
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// Waits until what the log held at the start is executed, so that nothing that was acknowledged before seems to be
+    /// missing. Returns whether it is; what is not by the end of `most` needs a payload of a peer.
+    #[must_use]
+    pub fn wait_for_replay(&self, most: Duration) -> bool {
+        let deadline = std::time::Instant::now() + most;
+        loop {
+            let executed = self.shown.head().commit;
+            if executed >= self.replay_until {
+                return true;
+            }
+            if self.signals.is_stopping() || std::time::Instant::now() >= deadline {
+                return false;
+            }
+            info!(executed = executed.0, until = self.replay_until.0, "executing what the log holds");
+            std::thread::sleep(REPLAY_POLL.min(most));
+        }
     }
 
     /// Waits until a signal of the operating system asks to stop, or the node halts by itself.

@@ -38,7 +38,7 @@ use crate::log::LogOptions;
 use crate::mempool::{MempoolLimits, Ticket};
 use crate::node::{Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered};
 use crate::proof::checkpoint::CheckpointKeys;
-use crate::types::{AuthorityIndex, LogSeq};
+use crate::types::{AuthorityIndex, CommitIndex, LogSeq};
 
 /// Inputs that may wait for the core.
 const INPUTS_MAX: usize = 4_096;
@@ -96,6 +96,19 @@ struct Data {
     tiles: TileStore,
     recovered: Recovered,
     checkpoint_file: PathBuf,
+}
+
+impl Data {
+    /// The last commit that the log holds.
+    fn last_commit(&self) -> CommitIndex {
+        self.recovered.last_commit().map_or(CommitIndex(0), |commit| commit.index)
+    }
+
+    /// What the executor shows to others, as it was before the start.
+    fn shown(&self, keys: &CheckpointKeys) -> Arc<Shown> {
+        let head = self.executor.head();
+        Shown::new(head, last_published(&self.checkpoint_file, keys, &head))
+    }
 }
 
 fn open_data(
@@ -260,16 +273,10 @@ impl Wiring<'_> {
 
         let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
-        let shown = Shown::new(head, last_published(&data.checkpoint_file, &checkpoint_keys, &head));
+        let (replay_until, shown) = (data.last_commit(), data.shown(&checkpoint_keys));
         let (orders_tx, orders) = bounded(ORDERS_MAX);
         let (questions_tx, questions) = bounded(QUESTIONS_MAX);
-        let intake = || Intake {
-            network: self.genesis.network(),
-            clock: clock.clone(),
-            keys: self.directory.clone(),
-            pool: Arc::clone(&pool),
-            waiting: Arc::clone(&waiting),
-        };
+        let intake = || self.intake(&clock, &pool, &waiting);
         let clients = self.start_clients(&handle, intake())?;
         replies.attach(clients.clone());
         let service = self.service(&data, intake(), &replies, &shown, &peers);
@@ -283,7 +290,7 @@ impl Wiring<'_> {
             log_key: self.keys.log,
             keys: checkpoint_keys,
             checkpoint_file: data.checkpoint_file,
-            shown,
+            shown: Arc::clone(&shown),
             signals: Arc::clone(&self.signals),
             orders,
             core: core_tx.clone(),
@@ -313,8 +320,31 @@ impl Wiring<'_> {
             spawn("peers", move || peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx))?,
         ];
         let signals = self.signals;
-        let lock = data.lock;
-        Ok(Validator { signals, stopped, threads, peers, clients, http, addresses, runtime, _lock: lock })
+        let _lock = data.lock;
+        let started = Validator {
+            signals,
+            stopped,
+            threads,
+            peers,
+            clients,
+            http,
+            addresses,
+            replay_until,
+            shown,
+            runtime,
+            _lock,
+        };
+        Ok(started)
+    }
+
+    fn intake(&self, clock: &Clock, pool: &Arc<VerifyPool>, waiting: &Arc<Waiting>) -> Intake {
+        Intake {
+            network: self.genesis.network(),
+            clock: clock.clone(),
+            keys: self.directory.clone(),
+            pool: Arc::clone(pool),
+            waiting: Arc::clone(waiting),
+        }
     }
 
     /// The node as the HTTP API sees it.
