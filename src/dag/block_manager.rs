@@ -50,18 +50,6 @@ impl BlockManager {
         self.missing.iter().filter(|(block, _)| !self.suspended.contains_key(block))
     }
 
-    /// Whether a block is asked for by another.
-    #[must_use]
-    pub fn is_missing(&self, block: &BlockRef) -> bool {
-        self.missing.contains_key(block) && !self.suspended.contains_key(block)
-    }
-
-    /// Whether a header waits here.
-    #[must_use]
-    pub fn is_suspended(&self, block: &BlockRef) -> bool {
-        self.suspended.contains_key(block)
-    }
-
     /// Number of headers that wait.
     #[must_use]
     pub fn suspended_len(&self) -> usize {
@@ -94,9 +82,22 @@ impl BlockManager {
         Admission::Suspended(news)
     }
 
-    /// Whether somebody else than its author waits for a block. (An author's own later blocks could name any number.)
+    /// Whether somebody else than its author waits for a block, if only for a later block of the author that waits for it.
+    /// (Without such a one the author could make any number of blocks matter.)
     fn is_named_by_another(&self, block: &BlockRef) -> bool {
-        self.missing.get(block).is_some_and(|waiting| waiting.iter().any(|by| by.author != block.author))
+        let mut seen = BTreeSet::from([*block]);
+        let mut open = vec![*block];
+        while let Some(named) = open.pop() {
+            for by in self.missing.get(&named).into_iter().flatten() {
+                if by.author != block.author {
+                    return true;
+                }
+                if seen.insert(*by) {
+                    open.push(*by);
+                }
+            }
+        }
+        false
     }
 
     fn has_room(&self, dag: &DagState, block: &BlockRef) -> bool {

@@ -97,6 +97,45 @@ fn floods_of_equivocations_are_refused_but_named_ones_enter() {
 }
 
 #[test]
+fn a_flooded_slot_still_takes_what_another_names_through_the_flooder() {
+    let mut dag = DagState::new(committee(4), Round(0));
+    let mut manager = BlockManager::new(256);
+    let genesis: Vec<BlockRef> =
+        dag.committee().indices().map(|a| dag.committee().genesis_block(a)).collect();
+    let twin = |salt| header(1, 0, genesis.clone(), salt);
+    for salt in 0..4 {
+        admit(&mut manager, &mut dag, twin(salt));
+    }
+    let row: Vec<BlockRef> = (1..4)
+        .map(|author| {
+            let mut ancestors = genesis.clone();
+            ancestors.swap(0, usize::from(author));
+            let block = header(1, author, ancestors, 0);
+            admit(&mut manager, &mut dag, block.clone());
+            block.reference()
+        })
+        .collect();
+    // The flooder builds on a fifth twin, and only its next block is named by somebody else.
+    let next = header(2, 0, vec![twin(4).reference(), row[0], row[1], row[2]], 0);
+    assert_eq!(admit(&mut manager, &mut dag, next.clone()), Admission::Suspended(vec![twin(4).reference()]));
+    assert_eq!(admit(&mut manager, &mut dag, twin(4)), Admission::Refused);
+    let others: Vec<VerifiedHeader> = (1..4_u16)
+        .map(|author| {
+            let own = row[usize::from(author) - 1];
+            let rest = row.iter().filter(|block| **block != own).copied();
+            header(2, author, std::iter::once(own).chain(rest).collect(), 0)
+        })
+        .collect();
+    for other in &others {
+        assert!(matches!(admit(&mut manager, &mut dag, other.clone()), Admission::Accepted(_)));
+    }
+    let second: Vec<BlockRef> = others.iter().map(|other| other.reference()).collect();
+    let naming = header(3, 1, vec![second[0], next.reference(), second[1], second[2]], 0);
+    assert_eq!(admit(&mut manager, &mut dag, naming), Admission::Suspended(vec![]));
+    assert!(matches!(admit(&mut manager, &mut dag, twin(4)), Admission::Accepted(ready) if ready.len() == 3));
+}
+
+#[test]
 fn what_is_far_ahead_is_refused() {
     let headers = full(9);
     let dag = DagState::new(committee(4), Round(0));

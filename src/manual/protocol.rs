@@ -28,7 +28,7 @@
 //! A header **enters the DAG** when all its ancestors are in it or lie at or below the garbage-collection round. Before that
 //! it is **suspended** in the [`crate::dag::BlockManager`], and what it misses is fetched. Of each (author, round) at most
 //! four headers are taken that nobody asked for, and none that is more than 256 rounds above the DAG; a header that
-//! another one names is taken in any case, since the other could not enter without it.
+//! another one names, directly or through later blocks of the same author, is taken in any case, since the other could not enter without it.
 //!
 //! # Availability
 //! A block is **available** to a validator when it has the payload, and every ancestor above garbage collection is available
@@ -78,7 +78,10 @@
 //! below r, unless an own block has named one of that round or a later one before.
 //!
 //! **Payload**: what the pool holds, up to the limits of a block, in the order of arrival. If too many committed transactions wait
-//! for execution (`execution_backlog_max`), blocks go out empty until execution has caught up.
+//! for execution (`execution_backlog_max`), or too many bytes of own blocks do, blocks go out empty until execution has caught
+//! up. They also do while block time is more than five minutes behind the clock, as at the first commit of a network or after
+//! an outage of all: transactions of now would be skipped for their time. At four times that backlog a validator takes no more
+//! headers, and fetches what it missed once it has caught up.
 //!
 //! **Push.** The own block goes to all peers, header first, as soon as it is durable; the latest own header goes out again if
 //! nothing was sent for two leader timeouts, and to every peer that connects. Ancestors are not pushed along, as the paper's
@@ -141,7 +144,7 @@
 //!
 //! # Fetching
 //! - *By name*: headers that suspended ones miss, up to 32 rounds above the quorum's round, lowest first; and payloads of
-//!   headers in the DAG, after a grace for the push. The author is asked first, after a timeout the next peer, and so on in
+//!   headers in the DAG, after a grace for the push. A validator that names the block is asked first, after a timeout the next peer, and so on in
 //!   turn. One request at a time is out for each block, and a bounded number for each peer. What a lost peer was asked
 //!   for is asked elsewhere at once.
 //! - *In ranges*: if f + 1 of the stake has shown headers more than 32 rounds above the quorum's round here, the rounds from there on are

@@ -53,6 +53,8 @@ pub(super) struct Checkpoints {
     unvoted: VecDeque<LedgerHead>,
     certified: CommitIndex,
     divergence: Option<String>,
+    /// Whether votes of the log have not been counted yet.
+    unsettled: bool,
 }
 
 impl Checkpoints {
@@ -66,6 +68,7 @@ impl Checkpoints {
             unvoted: VecDeque::new(),
             certified: CommitIndex(0),
             divergence: None,
+            unsettled: false,
         }
     }
 
@@ -74,6 +77,16 @@ impl Checkpoints {
         if checkpoint.commit > CommitIndex(0) {
             self.certified = CommitIndex(checkpoint.commit.0 - 1);
             self.add_head(checkpoint);
+        }
+        self.unsettled = true;
+    }
+
+    /// Counts the votes that the log held, once after a restart.
+    pub(super) fn settle(&mut self, out: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.unsettled) {
+            for commit in self.heads.keys().copied().collect::<Vec<_>>() {
+                self.certify(commit, out);
+            }
         }
     }
 
@@ -125,6 +138,14 @@ impl Checkpoints {
 
     /// Takes the votes that a header carries.
     pub(super) fn collect_votes(&mut self, header: &VerifiedHeader, out: &mut Vec<Effect>) {
+        for commit in self.keep_votes(header) {
+            self.certify(commit, out);
+        }
+    }
+
+    /// Keeps the votes of a header, if their cosignatures hold; returns what they are for.
+    pub(super) fn keep_votes(&mut self, header: &VerifiedHeader) -> Vec<CommitIndex> {
+        let mut kept = Vec::new();
         let author = header.header().author;
         for SystemMessage::CheckpointVote(vote) in &header.header().system {
             if vote.commit <= self.certified {
@@ -141,8 +162,9 @@ impl Checkpoints {
                 votes.pop_front();
             }
             votes.push_back(vote.clone());
-            self.certify(vote.commit, out);
+            kept.push(vote.commit);
         }
+        kept
     }
 
     fn certify(&mut self, commit: CommitIndex, out: &mut Vec<Effect>) {

@@ -98,8 +98,13 @@ impl Fetcher {
         }
     }
 
-    pub(super) fn saw_header(&mut self, block: &BlockRef) {
+    /// A header is here, and need not be asked for.
+    pub(super) fn got_header(&mut self, block: &BlockRef) {
         self.headers.remove(block);
+    }
+
+    /// A valid header of a round was shown.
+    pub(super) fn saw_round(&mut self, block: &BlockRef) {
         let seen = &mut self.seen[block.author.as_usize()];
         *seen = (*seen).max(block.round);
     }

@@ -24,6 +24,8 @@ use crate::types::{
 
 /// Rounds that a header may be ahead of the DAG. What is farther ahead is fetched in ranges, in causal order.
 const HORIZON_ROUNDS: u64 = 256;
+/// Multiple of the backlog of execution at which a node takes no more headers, so that its memory stays bounded.
+const OVERLOAD_FACTOR: u64 = 4;
 /// Payloads that came before their headers, for each author.
 const EARLY_PAYLOADS_PER_AUTHOR_MAX: usize = 4;
 
@@ -244,13 +246,14 @@ impl Node {
         }
         self.flush_outbox(now, out);
         self.try_commit(out);
-        while self.try_propose(now, out) {
+        while self.try_propose(now, out) || self.dag_changed {
             self.try_commit(out);
         }
         self.resend_latest(now, out);
         self.try_execute(out);
         let (missing, dag) = (self.manager.missing(), &self.dag);
         self.fetcher.poll(now, self.quorum_round, missing, dag, out);
+        self.checkpoints.settle(out);
         if let Some(reason) = self.checkpoints.divergence() {
             self.halted = true;
             out.push(Effect::Halt(reason));
@@ -267,14 +270,21 @@ impl Node {
     fn on_headers(&mut self, now: Now, headers: Vec<VerifiedHeader>, out: &mut Vec<Effect>) {
         for header in headers {
             let block = header.reference();
-            self.fetcher.saw_header(&block);
+            self.fetcher.saw_round(&block);
+            if self.commits.backlog() > OVERLOAD_FACTOR * self.config.execution_backlog_max {
+                // Execution is far behind: what is refused here is fetched in ranges once it has caught up.
+                continue;
+            }
             match self.manager.admit(&self.dag, header) {
                 Admission::Accepted(ready) => {
+                    self.fetcher.got_header(&block);
                     for header in ready {
                         self.accept(now, header, out);
                     }
                 }
-                Admission::Suspended(_) | Admission::Known | Admission::Refused => {}
+                Admission::Suspended(_) | Admission::Known => self.fetcher.got_header(&block),
+                // If it was asked for it still is, after a pause.
+                Admission::Refused => {}
             }
         }
     }

@@ -159,6 +159,7 @@ impl Node {
             self.dag.collect_garbage(self.linearizer.gc_round().min(first));
             self.quorum_round = self.dag.gc_round();
         }
+        self.checkpoints.resume(&checkpoint);
         self.resume_blocks(&recovered);
         if let Some(own) = recovered.own {
             self.proposer.resume(own);
@@ -167,7 +168,6 @@ impl Node {
             let transactions = self.transactions_of(&commit);
             self.commits.push(commit, seq, transactions);
         }
-        self.checkpoints.resume(&checkpoint);
     }
 
     fn resume_blocks(&mut self, recovered: &Recovered) {
@@ -178,6 +178,7 @@ impl Node {
             }
             // Ascending order of rounds puts ancestors first.
             self.dag.restore(header.clone());
+            self.checkpoints.keep_votes(header);
             self.follow_quorum();
             if let Some(commit) = recovered.committed.get(block) {
                 self.dag.set_committed(block);

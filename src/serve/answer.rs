@@ -193,10 +193,21 @@ fn consent(status: &ConsentStatus) -> Value {
         "grantee": status.grantee,
         "provisions": status.provisions.iter().map(provision).collect::<Vec<_>>(),
         "granted_leaf": status.granted_leaf,
-        "state": if status.revoked.is_some() { "revoked" } else { "active" },
+        "state": consent_state(status),
+        "as_of_ms": status.as_of,
         "revoked_leaf": status.revoked.map(|(leaf, _)| leaf),
         "effective_ms": status.revoked.map(|(_, effective)| effective),
     })
+}
+
+/// `revoked` from the revocation's effective time on, `expired` when every provision has ended, else `active`.
+fn consent_state(status: &ConsentStatus) -> &'static str {
+    let ended = |provision: &Provision| u64::from(provision.to_s) * 1_000 <= status.as_of.0;
+    match status.revoked {
+        Some((_, effective)) if effective <= status.as_of => "revoked",
+        _ if status.provisions.iter().all(ended) => "expired",
+        _ => "active",
+    }
 }
 
 /// A transaction that is not let in.

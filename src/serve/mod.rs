@@ -195,6 +195,8 @@ pub struct ConsentStatus {
     pub provisions: Vec<Provision>,
     /// Leaf of the grant.
     pub granted_leaf: LeafIndex,
+    /// Block time at which the question was answered: expiry follows from it.
+    pub as_of: TimestampMs,
     /// Leaf of the revocation and when it takes effect.
     pub revoked: Option<(LeafIndex, TimestampMs)>,
 }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, select};
-use tracing::{error, warn};
+use crossbeam_channel::{Receiver, Sender, select};
+use tracing::{debug, error};
 
 use super::clock::Clock;
 use super::execution::Order;
 use super::intake::Replies;
-use super::librarian::Question;
+use super::librarian::Desk;
 use crate::error::StorageError;
 use crate::io::log_store::{LogEvent, LogWriter};
 use crate::io::peer::PeerNet;
@@ -111,7 +111,7 @@ pub(super) struct Core {
     pub(super) woken: Receiver<()>,
     pub(super) log: LogWriter,
     pub(super) executor: Sender<Order>,
-    pub(super) librarian: Sender<Question>,
+    pub(super) librarian: Desk,
     pub(super) pool: Arc<VerifyPool>,
     pub(super) peers: Arc<PeerNet>,
     pub(super) replies: Arc<Replies>,
@@ -192,8 +192,8 @@ impl Core {
             Effect::Execute(dag) => self.give(Order::Execute(Box::new(dag))),
             Effect::Publish(head) => self.give(Order::Publish(head)),
             Effect::ServeFromLog { to, request } => {
-                if let Err(TrySendError::Full(_)) = self.librarian.try_send(Question { to, request }) {
-                    warn!(peer = %to, "a request for old blocks was dropped: too many wait; the peer will ask again");
+                if !self.librarian.ask(to, request) {
+                    debug!(peer = %to, "a request for old blocks was dropped: the peer has too many; it will ask again");
                 }
             }
             Effect::Reply { ticket, reply } => self.replies.reply(ticket, reply),

@@ -217,6 +217,7 @@ impl Ledger for Service {
             grantee: state.grantee,
             provisions: state.provisions,
             granted_leaf: state.leaf,
+            as_of: self.shown.head().time,
             revoked: state.revocation.map(|revocation| (revocation.leaf, revocation.effective)),
         }))
     }

@@ -1,8 +1,9 @@
 //! Answers peers from the block log, so that the core never waits for the disk.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use tracing::warn;
 
 use crate::io::disk::FolderFile;
@@ -14,11 +15,48 @@ use crate::types::{AuthorityIndex, FetchRequest, Round};
 /// Headers that one request for rounds looks up; the answer's size bounds it further.
 const HEADERS_MAX: usize = 4_096;
 
+/// Requests of one peer that may wait: it gets no more of the disk than any other.
+pub(super) const QUESTIONS_PER_PEER_MAX: usize = 4;
+
 /// What a peer asks for.
 #[derive(Debug)]
 pub(super) struct Question {
-    pub(super) to: AuthorityIndex,
-    pub(super) request: FetchRequest,
+    to: AuthorityIndex,
+    request: FetchRequest,
+    _place: Place,
+}
+
+/// One of a peer's places at the desk, given back on drop.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Where the core leaves requests.
+#[derive(Debug)]
+pub(super) struct Desk {
+    questions: Sender<Question>,
+    waiting: Vec<Arc<AtomicUsize>>,
+}
+
+impl Desk {
+    /// `questions` has room for what all peers of a committee of `peers` may ask.
+    pub(super) fn new(questions: Sender<Question>, peers: usize) -> Self {
+        Self { questions, waiting: (0..peers).map(|_| Arc::default()).collect() }
+    }
+
+    /// Leaves a request; `false` if the peer has too many already. Never waits.
+    pub(super) fn ask(&self, to: AuthorityIndex, request: FetchRequest) -> bool {
+        let waiting = &self.waiting[to.as_usize()];
+        let place = Place(Arc::clone(waiting));
+        let before = waiting.fetch_add(1, Ordering::AcqRel);
+        before < QUESTIONS_PER_PEER_MAX
+            && self.questions.try_send(Question { to, request, _place: place }).is_ok()
+    }
 }
 
 /// Runs until nobody can ask any more.
@@ -36,7 +74,7 @@ pub(super) fn run(
         Some(seq) => reader.read(seq).map(|record| record.map(|record| record.bytes)),
         None => Ok(None),
     };
-    for Question { to, request } in questions {
+    for Question { to, request, _place } in questions {
         match serve_from_log(&request, in_rounds, read) {
             Ok(answers) => {
                 for answer in answers {

@@ -17,7 +17,7 @@ use super::core::{Core, Signals};
 use super::execution::{Execution, Shown, last_published, mend_tiles};
 use super::intake::{Intake, Replies, Waiting};
 use super::ledger::Service;
-use super::librarian;
+use super::librarian::{self, Desk, QUESTIONS_PER_PEER_MAX};
 use super::{Addresses, Validator, peers};
 use crate::committee::Committee;
 use crate::config::{ConfigError, ConfigFile};
@@ -34,6 +34,7 @@ use crate::io::peer::{PeerEvent, PeerNet, PeerNetConfig};
 use crate::io::state_store::StateStore;
 use crate::io::tile_store::TileStore;
 use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfig};
+use crate::limits::COMMITTEE_SIZE_MAX;
 use crate::log::LogOptions;
 use crate::mempool::{MempoolLimits, Ticket};
 use crate::node::{Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered};
@@ -43,9 +44,9 @@ use crate::types::{AuthorityIndex, CommitIndex, LogSeq};
 /// Inputs that may wait for the core.
 const INPUTS_MAX: usize = 4_096;
 /// Orders that may wait for the executor: more than the node gives at a time.
-const ORDERS_MAX: usize = 64;
+const ORDERS_MAX: usize = 128;
 /// Requests for old blocks that may wait.
-const QUESTIONS_MAX: usize = 64;
+const QUESTIONS_MAX: usize = QUESTIONS_PER_PEER_MAX * COMMITTEE_SIZE_MAX;
 /// Events of the network that may wait to be checked.
 const PEER_EVENTS_MAX: usize = 1_024;
 /// Client transactions and payloads that may wait for the pool.
@@ -214,8 +215,33 @@ fn start_pool(
     Ok(Arc::new(VerifyPool::start(&pool, genesis.network(), keys.clone(), on_answer)?))
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
-    Builder::new().name(format!("salus-{name}")).spawn(run).map_err(system)
+/// Halts the node if the thread that holds it ends by a panic: a validator without one of its threads must not seem to be well.
+struct HaltOnPanic {
+    signals: Arc<Signals>,
+    thread: &'static str,
+}
+
+impl Drop for HaltOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let thread = self.thread;
+            self.signals
+                .halt(format!("thread {thread} ended by a panic: this is a bug; the lines above say where"));
+        }
+    }
+}
+
+fn spawn(
+    thread: &'static str,
+    signals: &Arc<Signals>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let guard = HaltOnPanic { signals: Arc::clone(signals), thread };
+    let run = move || {
+        let _guard = guard;
+        run();
+    };
+    Builder::new().name(format!("salus-{thread}")).spawn(run).map_err(system)
 }
 
 pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, StartError> {
@@ -303,7 +329,7 @@ impl Wiring<'_> {
             woken: self.woken,
             log: data.store.writer,
             executor: orders_tx,
-            librarian: questions_tx,
+            librarian: Desk::new(questions_tx, self.committee.size()),
             pool,
             peers: Arc::clone(&peers),
             replies,
@@ -314,10 +340,14 @@ impl Wiring<'_> {
         let (reader, index) = (data.store.reader, data.store.index);
         let (library_peers, pump_peers, committee) = (Arc::clone(&peers), Arc::clone(&peers), self.committee);
         let threads = vec![
-            spawn("core", move || core.run())?,
-            spawn("exec", move || execution.run())?,
-            spawn("library", move || librarian::run(&questions, &reader, &index, &library_peers))?,
-            spawn("peers", move || peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx))?,
+            spawn("core", &self.signals, move || core.run())?,
+            spawn("exec", &self.signals, move || execution.run())?,
+            spawn("library", &self.signals, move || {
+                librarian::run(&questions, &reader, &index, &library_peers)
+            })?,
+            spawn("peers", &self.signals, move || {
+                peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx)
+            })?,
         ];
         let signals = self.signals;
         let _lock = data.lock;

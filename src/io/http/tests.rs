@@ -118,6 +118,7 @@ impl Ledger for Fake {
                 to_s: 2,
             }],
             granted_leaf: LeafIndex(1),
+            as_of: TimestampMs(1_500),
             revoked: Some((LeafIndex(2), TimestampMs(3))),
         }))
     }

@@ -50,6 +50,8 @@ impl End {
             Self::Lost(ConnectionError::ApplicationClosed(closed)) => {
                 closed.error_code != VarInt::from_u32(close::MISBEHAVED)
             }
+            // Closed here, for a message that turned out to break a rule.
+            Self::Lost(ConnectionError::LocallyClosed) => false,
             Self::Lost(_) | Self::Replaced => true,
             Self::NoHello | Self::Misbehaved(_) | Self::Stopped => false,
         }
@@ -117,7 +119,7 @@ pub(super) async fn serve_forever(shared: Arc<Shared>, peer: AuthorityIndex) {
         match run(&shared, peer, &connection).await.0 {
             End::Stopped => return,
             // The next connection waits; a peer that misbehaves again and again waits longer and longer.
-            End::Misbehaved(_) => sleep(backoff.next()).await,
+            End::Misbehaved(_) | End::Lost(ConnectionError::LocallyClosed) => sleep(backoff.next()).await,
             End::Lost(_) | End::NoHello | End::Replaced => {}
         }
         if began.elapsed() >= STABLE {
@@ -197,6 +199,8 @@ async fn run(shared: &Arc<Shared>, peer: AuthorityIndex, connection: &Connection
         if shared.events.send(event).await.is_err() {
             return (End::Stopped, is_up);
         }
+    } else if let End::Lost(ConnectionError::LocallyClosed) = &end {
+        info!(%peer, %address, "connection closed");
     } else if let (End::Lost(error), false) = (&end, end.is_blameless()) {
         warn!(%peer, %address, %error, "peer closed the connection and blames this node");
     } else if let End::Lost(error) = &end {
