@@ -46,6 +46,8 @@ use crate::types::CommitIndex;
 
 /// Pause between two looks at how far a replay has come.
 const REPLAY_POLL: Duration = Duration::from_millis(50);
+/// Time between two lines about it.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// A validator that runs.
 pub struct Validator {
@@ -94,6 +96,7 @@ impl Validator {
     #[must_use]
     pub fn wait_for_replay(&self, most: Duration) -> bool {
         let deadline = std::time::Instant::now() + most;
+        let mut said = None;
         loop {
             let executed = self.shown.head().commit;
             if executed >= self.replay_until {
@@ -102,7 +105,10 @@ impl Validator {
             if self.signals.is_stopping() || std::time::Instant::now() >= deadline {
                 return false;
             }
-            info!(executed = executed.0, until = self.replay_until.0, "executing what the log holds");
+            if said.is_none_or(|at: std::time::Instant| at.elapsed() >= PROGRESS_EVERY) {
+                info!(executed = executed.0, until = self.replay_until.0, "executing what the log holds");
+                said = Some(std::time::Instant::now());
+            }
             std::thread::sleep(REPLAY_POLL.min(most));
         }
     }
