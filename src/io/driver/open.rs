@@ -244,6 +244,21 @@ fn spawn(
     Builder::new().name(format!("salus-{thread}")).spawn(run).map_err(system)
 }
 
+fn spawn_all(
+    signals: &Arc<Signals>,
+    core: Core,
+    execution: Execution,
+    library: impl FnOnce() + Send + 'static,
+    pump: impl FnOnce() + Send + 'static,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    Ok(vec![
+        spawn("core", signals, move || core.run())?,
+        spawn("exec", signals, move || execution.run())?,
+        spawn("library", signals, library)?,
+        spawn("peers", signals, pump)?,
+    ])
+}
+
 pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, StartError> {
     let genesis = Arc::new(genesis);
     let committee = Arc::new(genesis.committee());
@@ -339,16 +354,9 @@ impl Wiring<'_> {
         let (stopped, stop) = watch::channel(false);
         let (reader, index) = (data.store.reader, data.store.index);
         let (library_peers, pump_peers, committee) = (Arc::clone(&peers), Arc::clone(&peers), self.committee);
-        let threads = vec![
-            spawn("core", &self.signals, move || core.run())?,
-            spawn("exec", &self.signals, move || execution.run())?,
-            spawn("library", &self.signals, move || {
-                librarian::run(&questions, &reader, &index, &library_peers)
-            })?,
-            spawn("peers", &self.signals, move || {
-                peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx)
-            })?,
-        ];
+        let library = move || librarian::run(&questions, &reader, &index, &library_peers);
+        let pump = move || peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx);
+        let threads = spawn_all(&self.signals, core, execution, library, pump)?;
         let signals = self.signals;
         let _lock = data.lock;
         let started = Validator {
