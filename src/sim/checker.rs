@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use crate::execute::{Executed, LedgerHead, Outcome, SubDag};
-use crate::types::{CommitIndex, Digest, LeafIndex, TxId};
+use crate::types::{BlockDigest, BlockRef, CommitIndex, Digest, LeafIndex, Round, TxId};
 
 /// What a run found to be wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,6 +25,14 @@ pub enum Violation {
     /// Two validators have different states after the same commit.
     #[error("agreement: after commit {0} two validators have different states")]
     State(CommitIndex),
+    /// An honest validator signed two blocks of one round: it had sent the first before it was durable, or forgot it.
+    #[error("validator {host} made two blocks of round {round}")]
+    Equivocation {
+        /// Who.
+        host: usize,
+        /// The round.
+        round: Round,
+    },
     /// A transaction was executed at two places.
     #[error("transaction {0} was executed twice")]
     Twice(TxId),
@@ -99,6 +107,8 @@ pub struct Report {
 /// Compares what the validators do.
 #[derive(Debug, Default)]
 pub(super) struct Checker {
+    /// What each validator has sent of its own.
+    sent: BTreeMap<(usize, Round), BlockDigest>,
     orders: BTreeMap<CommitIndex, Digest>,
     heads: BTreeMap<CommitIndex, LedgerHead>,
     /// For each commit its executed transactions, from whoever executed it first.
@@ -107,6 +117,14 @@ pub(super) struct Checker {
 }
 
 impl Checker {
+    /// A validator sends a block of its own.
+    pub(super) fn sent(&mut self, host: usize, block: &BlockRef) -> Result<(), Violation> {
+        if *self.sent.entry((host, block.round)).or_insert(block.digest) != block.digest {
+            return Err(Violation::Equivocation { host, round: block.round });
+        }
+        Ok(())
+    }
+
     /// A validator is about to execute a commit.
     pub(super) fn ordered(&mut self, host: usize, dag: &SubDag) -> Result<(), Violation> {
         let first = *self.orders.entry(dag.index).or_insert(dag.digest);

@@ -365,6 +365,9 @@ impl World {
         match effect {
             Effect::Send { to, message } => self.send(host, to.as_usize(), &message),
             Effect::Broadcast(message) => {
+                if let PeerMessage::Header(header) = &message {
+                    self.checker.sent(host, &header.reference())?;
+                }
                 for to in (0..self.hosts.len()).filter(|to| *to != host) {
                     self.send(host, to, &message);
                 }
@@ -373,7 +376,11 @@ impl World {
                 self.note(b"append", host, &seq.0.to_be_bytes());
                 self.running(host).append(seq, &record).map_err(|error| storage(host, &error))?;
             }
-            Effect::Sync(LogSeq(_)) => self.after(100, 5_000, Event::Sync { host, life }),
+            Effect::Sync(LogSeq(_)) => {
+                // A disk that hangs now and then leaves much in flight for a crash to cut off.
+                let most = if self.random.chance(30) { 400_000 } else { 5_000 };
+                self.after(100, most, Event::Sync { host, life });
+            }
             Effect::Verify { block, payload } => {
                 let genesis = Arc::clone(&self.genesis);
                 let verdicts = self.running(host).verify(&genesis, &payload);
