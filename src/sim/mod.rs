@@ -2,8 +2,9 @@
 //!
 //! It runs the same machine that `io` drives, over the real log format on simulated disks, the real executor and the real
 //! signature rule. The same seed gives the same run, to the hash of its trace. What is checked all along: no two validators
-//! commit or execute differently, none makes two blocks of one round, nothing is executed twice, no honest validator is blamed; and at the end: whatever a client
-//! was told is final is found on every validator, and everything that was submitted becomes final once the faults stop.
+//! commit or execute differently, none makes two blocks of one round, nothing is executed twice, no honest validator is
+//! blamed; and at the end: whatever a client was told is final is found on every validator, and everything that was submitted
+//! becomes final once the faults stop.
 
 mod checker;
 mod client;
