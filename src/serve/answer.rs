@@ -21,28 +21,6 @@ const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// Seconds after which a client that met a full queue may try again.
 const RETRY_AFTER_S: u32 = 1;
 
-const REASONS: [SkipReason; 19] = [
-    SkipReason::Malformed,
-    SkipReason::WrongNetwork,
-    SkipReason::UnknownKey,
-    SkipReason::BadSignature,
-    SkipReason::Replayed,
-    SkipReason::BadTime,
-    SkipReason::MissingRole,
-    SkipReason::NotAHead,
-    SkipReason::HandleTaken,
-    SkipReason::UnknownGrantee,
-    SkipReason::BadPatientSignature,
-    SkipReason::UnknownConsent,
-    SkipReason::AlreadyRevoked,
-    SkipReason::NotTheCustodian,
-    SkipReason::BadKey,
-    SkipReason::BadPossession,
-    SkipReason::NotGoverning,
-    SkipReason::OrgExists,
-    SkipReason::AlreadyVoted,
-];
-
 /// An answer, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -172,7 +150,7 @@ fn skipped(id: &str, reason: u8) -> Value {
 
 /// Name of a [`SkipReason`] by its code.
 fn reason_name(code: u8) -> String {
-    let reason = REASONS.into_iter().find(|reason| *reason as u8 == code);
+    let reason = SkipReason::from_code(code);
     reason.map_or_else(|| format!("Reason{code}"), |reason| format!("{reason:?}"))
 }
 
@@ -254,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_name() {
-        for (reason, code) in REASONS.into_iter().zip(1..) {
+        for (reason, code) in SkipReason::ALL.into_iter().zip(1..) {
             assert_eq!(reason as u8, code);
         }
         assert_eq!(reason_name(8), "NotAHead");
