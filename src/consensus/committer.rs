@@ -86,15 +86,15 @@ impl Committer {
     }
 }
 
-/// Whether `stake` of distinct authors at `round` fulfil a condition on one of their blocks.
-fn quorum_at(dag: &DagState, round: Round, mut holds: impl FnMut(&DagBlock) -> bool) -> bool {
-    let mut sum = StakeSum::new(dag.committee());
+/// Stake of the authors at `round` of whom one block fulfils a condition.
+fn stake_at(dag: &DagState, round: Round, mut holds: impl FnMut(&DagBlock) -> bool) -> StakeSum {
+    let mut sum = StakeSum::new();
     for (block, entry) in dag.round(round) {
         if holds(entry) {
             sum.add(dag.committee(), block.author);
         }
     }
-    sum.is_quorum(dag.committee())
+    sum
 }
 
 /// The block of the slot (round, author) that a block of the next round votes for.
@@ -102,29 +102,30 @@ pub(crate) fn vote(entry: &DagBlock, round: Round, author: AuthorityIndex) -> Op
     entry.header.header().ancestors.iter().find(|a| a.round == round && a.author == author).copied()
 }
 
-/// Whether a block of round r+2 has votes of a quorum for `leader` among its ancestors.
-fn certifies(dag: &DagState, entry: &DagBlock, leader: &BlockRef) -> bool {
-    let mut votes = StakeSum::new(dag.committee());
+/// Votes for `leader` among the ancestors of a block of round r+2.
+fn votes_in(dag: &DagState, entry: &DagBlock, leader: &BlockRef) -> StakeSum {
+    let mut votes = StakeSum::new();
     for ancestor in entry.header.header().ancestors.iter().filter(|a| a.round == leader.round.next()) {
         let Some(voter) = dag.get(ancestor) else { continue };
         if vote(voter, leader.round, leader.author) == Some(*leader) {
             votes.add(dag.committee(), ancestor.author);
         }
     }
-    votes.is_quorum(dag.committee())
+    votes
 }
 
 /// By a quorum of certificates, or a quorum of blocks that do not vote for any block of the slot.
 fn decide_directly(dag: &DagState, round: Round, leader: AuthorityIndex) -> Decision {
-    let blamed = quorum_at(dag, round.next(), |entry| vote(entry, round, leader).is_none());
-    if blamed {
+    let thresholds = dag.committee().thresholds();
+    if stake_at(dag, round.next(), |entry| vote(entry, round, leader).is_none()).reaches(thresholds.skip) {
         return Decision::Skip;
     }
     let certifying = Round(round.0 + CERTIFY);
-    let mut certified = dag
-        .slot(round, leader)
-        .map(|(block, _)| *block)
-        .filter(|block| quorum_at(dag, certifying, |entry| certifies(dag, entry, block)));
+    let certifies =
+        |entry: &DagBlock, block: &BlockRef| votes_in(dag, entry, block).reaches(thresholds.certificate);
+    let mut certified = dag.slot(round, leader).map(|(block, _)| *block).filter(|block| {
+        stake_at(dag, certifying, |entry| certifies(entry, block)).reaches(thresholds.commit)
+    });
     let first = certified.next();
     assert!(certified.next().is_none(), "two blocks of round {round} by authority {leader} are certified");
     first.map_or(Decision::Undecided, Decision::Commit)
@@ -150,10 +151,15 @@ fn decide_by_anchor(
 
 fn decide_in_history(dag: &DagState, round: Round, leader: AuthorityIndex, anchor: &BlockRef) -> Decision {
     let certifying = Round(round.0 + CERTIFY);
+    let threshold = dag.committee().thresholds().indirect_commit;
     let history = history_at(dag, anchor, certifying);
-    let mut certified = dag.slot(round, leader).map(|(block, _)| *block).filter(|block| {
-        history.iter().any(|candidate| dag.get(candidate).is_some_and(|entry| certifies(dag, entry, block)))
-    });
+    let certifies = |candidate: &BlockRef, block: &BlockRef| {
+        dag.get(candidate).is_some_and(|entry| votes_in(dag, entry, block).reaches(threshold))
+    };
+    let mut certified = dag
+        .slot(round, leader)
+        .map(|(block, _)| *block)
+        .filter(|block| history.iter().any(|candidate| certifies(candidate, block)));
     let first = certified.next();
     assert!(certified.next().is_none(), "two blocks of round {round} by authority {leader} are certified");
     first.map_or(Decision::Skip, Decision::Commit)

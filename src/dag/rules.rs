@@ -64,7 +64,7 @@ fn check_ancestors(committee: &Committee, header: &Header) -> Result<(), HeaderF
     if own.author != header.author || own.round >= header.round {
         return Err(HeaderFault::NoOwnAncestor);
     }
-    let mut parents = StakeSum::new(committee);
+    let mut parents = StakeSum::new();
     let mut last_author = None;
     for ancestor in std::iter::once(own).chain(others) {
         if !committee.contains(ancestor.author) {
@@ -86,7 +86,7 @@ fn check_ancestors(committee: &Committee, header: &Header) -> Result<(), HeaderF
         }
         last_author = Some(ancestor.author);
     }
-    if !parents.is_quorum(committee) {
+    if !parents.reaches(committee.thresholds().round_quorum) {
         return Err(HeaderFault::NoQuorum(header.round.previous()));
     }
     Ok(())

@@ -146,7 +146,7 @@ impl DagState {
     }
 
     fn stake_where(&self, round: Round, counts: impl Fn(&DagBlock) -> bool) -> StakeSum {
-        let mut sum = StakeSum::new(&self.committee);
+        let mut sum = StakeSum::new();
         if round == Round(0) {
             for author in self.committee.indices() {
                 sum.add(&self.committee, author);

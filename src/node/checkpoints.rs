@@ -169,7 +169,7 @@ impl Checkpoints {
 
     fn certify(&mut self, commit: CommitIndex, out: &mut Vec<Effect>) {
         let Some(own) = self.heads.get(&commit).copied() else { return };
-        let mut agree = StakeSum::new(&self.committee);
+        let mut agree = StakeSum::new();
         let mut differ: BTreeMap<Claim, StakeSum> = BTreeMap::new();
         let mut cosignatures = BTreeMap::new();
         for (author, vote) in self.votes_on(commit) {
@@ -179,13 +179,14 @@ impl Checkpoints {
                 let cosignature = Cosignature { time_s: vote.cosigned_at, signature: vote.cosignature };
                 cosignatures.insert(author, cosignature);
             } else {
-                let sum = differ.entry(claim).or_insert_with(|| StakeSum::new(&self.committee));
+                let sum = differ.entry(claim).or_default();
                 sum.add(&self.committee, author);
             }
         }
-        if let Some((other, _)) = differ.iter().find(|(_, sum)| sum.is_quorum(&self.committee)) {
+        let threshold = self.committee.thresholds().checkpoint;
+        if let Some((other, _)) = differ.iter().find(|(_, sum)| sum.reaches(threshold)) {
             self.divergence = Some(self.explain(commit, &own, other));
-        } else if agree.is_quorum(&self.committee) {
+        } else if agree.reaches(threshold) {
             self.certified = commit;
             self.heads = self.heads.split_off(&CommitIndex(commit.0 + 1));
             out.push(Effect::Publish(Box::new(CertifiedHead {

@@ -219,10 +219,10 @@ impl Fetcher {
         let mut rounds: Vec<(Round, AuthorityIndex)> =
             self.committee.indices().map(|author| (self.seen[author.as_usize()], author)).collect();
         rounds.sort_unstable_by(|a, b| b.cmp(a));
-        let mut sum = StakeSum::new(&self.committee);
+        let mut sum = StakeSum::new();
         for (round, author) in rounds {
             sum.add(&self.committee, author);
-            if sum.stake() >= self.committee.validity_threshold() {
+            if sum.reaches(self.committee.validity_threshold()) {
                 return round;
             }
         }

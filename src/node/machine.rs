@@ -319,7 +319,8 @@ impl Node {
 
     /// Follows the quorum round after a block has entered the DAG.
     pub(super) fn follow_quorum(&mut self) {
-        while self.dag.accepted_stake(self.quorum_round.next()).is_quorum(&self.committee) {
+        let quorum = self.committee.thresholds().round_quorum;
+        while self.dag.accepted_stake(self.quorum_round.next()).reaches(quorum) {
             self.quorum_round = self.quorum_round.next();
         }
         self.dag_changed = true;

@@ -160,7 +160,7 @@ impl Node {
             return None;
         }
         let round = if self.quorum_round.0 > last.0 + self.gc_depth() { self.quorum_round } else { last };
-        let available = self.dag.available_stake(round).is_quorum(&self.committee);
+        let available = self.dag.available_stake(round).reaches(self.committee.thresholds().round_quorum);
         available.then(|| round.next())
     }
 
@@ -203,14 +203,15 @@ impl Node {
             return true;
         }
         let leader = self.committer.schedule().primary(before);
-        let (mut votes, mut blames) = (StakeSum::new(&self.committee), StakeSum::new(&self.committee));
+        let (mut votes, mut blames) = (StakeSum::new(), StakeSum::new());
         for (block, entry) in self.dag.round(parent).filter(|(_, entry)| entry.available) {
             let voted =
                 entry.header.header().ancestors.iter().any(|a| a.round == before && a.author == leader);
             let sum = if voted { &mut votes } else { &mut blames };
             sum.add(&self.committee, block.author);
         }
-        votes.is_quorum(&self.committee) || blames.is_quorum(&self.committee)
+        let thresholds = self.committee.thresholds();
+        votes.reaches(thresholds.certificate) || blames.reaches(thresholds.skip)
     }
 
     /// Whether block time has come near the clock. Before the first commit it is the time at which the network was made, and

@@ -191,7 +191,7 @@ pub fn verify_checkpoint(note: &[u8], keys: &CheckpointKeys) -> Result<VerifiedC
     }
     let mut cosignatures = BTreeMap::new();
     let mut log_signatures = BTreeMap::new();
-    let mut stake = StakeSum::new(&keys.committee);
+    let mut stake = StakeSum::new();
     for line in &note.signatures {
         if let Some(index) = keys.find(&keys.cosigners, line) {
             let key = keys.cosigner(index);
@@ -214,8 +214,8 @@ pub fn verify_checkpoint(note: &[u8], keys: &CheckpointKeys) -> Result<VerifiedC
             }
         }
     }
-    if !stake.is_quorum(&keys.committee) {
-        let needed = keys.committee.quorum_threshold();
+    let needed = keys.committee.thresholds().checkpoint;
+    if !stake.reaches(needed) {
         return Err(ProofError::NoQuorum { found: stake.stake(), needed });
     }
     let log_signature = log_signatures.pop_first();
