@@ -100,6 +100,8 @@ pub struct Report {
     pub partitions: u64,
     /// Checkpoints that a quorum signed.
     pub checkpoints: u64,
+    /// Times that somebody Byzantine was blamed.
+    pub blamed: u64,
     /// Most blocks in the DAG of any validator.
     pub dag_blocks_max: usize,
 }

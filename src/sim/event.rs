@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::mail::Letter;
 use crate::error::ClientError;
 use crate::execute::{Executed, SubDag, Verdict};
 use crate::node::Reply;
@@ -12,7 +11,7 @@ use crate::types::{BlockRef, LeafIndex};
 /// Something that happens at a moment.
 #[derive(Debug)]
 pub(super) enum Event {
-    Deliver { from: usize, to: usize, kind: u8, body: Bytes },
+    Deliver { from: usize, to: usize, letter: Arc<Letter> },
     PeerUp { host: usize, life: u64, peer: usize },
     PeerDown { host: usize, life: u64, peer: usize },
     Tick { host: usize, life: u64 },

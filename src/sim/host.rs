@@ -25,7 +25,9 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 /// A validator that may be running or down.
 #[derive(Debug)]
 pub(super) struct Host {
-    pub(super) index: usize,
+    /// Whose keys it has.
+    pub(super) authority: usize,
+    key: SecretKey,
     genesis: Arc<Genesis>,
     seeds: HostSeeds,
     pace: Pace,
@@ -64,14 +66,15 @@ pub(super) struct Running {
 
 impl Host {
     pub(super) fn new(
-        index: usize,
+        authority: usize,
         genesis: Arc<Genesis>,
         seeds: HostSeeds,
         pace: Pace,
         clock_offset_ms: i64,
     ) -> Self {
         Self {
-            index,
+            authority,
+            key: SecretKey::from_seed(&seeds.consensus),
             genesis,
             seeds,
             pace,
@@ -84,6 +87,11 @@ impl Host {
         }
     }
 
+    /// The key that it signs headers with.
+    pub(super) fn key(&self) -> &SecretKey {
+        &self.key
+    }
+
     /// What its clock shows.
     pub(super) fn now(&self, now_us: u64) -> Now {
         let wall = self.genesis.created().0 + now_us / 1_000;
@@ -92,7 +100,7 @@ impl Host {
 
     /// Starts it on what its disk and its state hold.
     pub(super) fn start(&mut self) -> Result<(), StorageError> {
-        let authority = AuthorityIndex::from_usize(self.index);
+        let authority = AuthorityIndex::from_usize(self.authority);
         let options = LogOptions { segment_bytes: SEGMENT_BYTES, seed: self.life };
         let (log, _) = Log::open(self.disk.clone(), self.genesis.network(), options)?;
         let directory = KeyDirectory::default();

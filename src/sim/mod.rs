@@ -8,8 +8,14 @@
 
 mod checker;
 mod client;
+mod effects;
 mod event;
+mod faults;
 mod host;
+#[allow(dead_code, reason = "the interface for Byzantine behaviours, whole before its users")]
+mod intercept;
+mod load;
+mod mail;
 mod network;
 mod random;
 mod setup;

@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use super::intercept::{Cast, Intercept, Outgoing, View};
+use super::world::run_cast;
 use super::*;
+use crate::types::PeerMessage;
 
 fn short(seconds: u64) -> SimConfig {
     SimConfig { duration_us: seconds * 1_000_000, ..SimConfig::default() }
@@ -47,4 +50,31 @@ fn networks_of_other_sizes_agree_too() {
             run(31, &config).unwrap_or_else(|violation| panic!("{validators} validators: {violation}"));
         assert!(report.acknowledged > 0, "{validators} validators: {report:?}");
     }
+}
+
+/// Says nothing to the odd ones, and sends nonsense now and then.
+#[derive(Debug)]
+struct Rude;
+
+impl Intercept for Rude {
+    fn outgoing(&mut self, view: &mut View<'_>, to: usize, message: PeerMessage) -> Vec<(usize, Outgoing)> {
+        if view.random.chance(20) {
+            return vec![(to, Outgoing::Frame { kind: 2, body: vec![1, 2, 3].into() })];
+        }
+        if to % 2 == 1 { Vec::new() } else { vec![(to, Outgoing::Message(message))] }
+    }
+}
+
+#[test]
+fn one_byzantine_validator_of_four_is_blamed_and_stops_nothing() {
+    let cast = Cast { intercepts: [(2, Box::new(Rude) as Box<dyn Intercept>)].into(), twins: Vec::new() };
+    let report = run_cast(5, &short(10), cast).unwrap();
+    assert!(report.blamed > 0 && report.acknowledged > 10, "{report:?}");
+}
+
+#[test]
+fn a_validator_that_runs_twice_stops_nothing() {
+    let cast = Cast { intercepts: std::collections::BTreeMap::new(), twins: vec![1] };
+    let report = run_cast(6, &short(10), cast).unwrap();
+    assert!(report.acknowledged > 20, "{report:?}");
 }

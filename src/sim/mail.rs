@@ -1,0 +1,128 @@
+//! Messages between hosts: each is encoded, decoded and verified once, and then shared by all that receive it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::committee::Committee;
+use crate::dag::VerifiedHeader;
+use crate::error::PeerError;
+use crate::node::Input;
+use crate::types::{
+    AuthorityIndex, BlockDigest, BlockRef, FetchRequest, Payload, PeerMessage, Round, SIGNATURE_BYTES,
+    SignedHeader, frame_head,
+};
+
+/// Verified headers that are remembered. Those of the lowest rounds go first.
+const HEADERS_MAX: usize = 16_384;
+
+/// A message on its way.
+#[derive(Debug)]
+pub(super) struct Letter {
+    /// What it says, unless nobody can read it.
+    pub(super) message: Option<PeerMessage>,
+    opened: Result<Opened, PeerError>,
+}
+
+/// What a receiver makes of a message before its node gets to see it.
+#[derive(Debug)]
+enum Opened {
+    Headers(Vec<VerifiedHeader>),
+    Payload { block: BlockRef, payload: Arc<Payload> },
+    Fetch(FetchRequest),
+}
+
+impl Letter {
+    /// What the node of the receiver is told.
+    pub(super) fn input(&self, from: AuthorityIndex) -> Result<Input, &PeerError> {
+        Ok(match self.opened.as_ref()? {
+            Opened::Headers(headers) => Input::Headers(headers.clone()),
+            Opened::Payload { block, payload } => {
+                Input::Payload { from, block: *block, payload: Arc::clone(payload) }
+            }
+            Opened::Fetch(request) => Input::Fetch { from, request: request.clone() },
+        })
+    }
+
+    /// Headers in it.
+    pub(super) fn headers(&self) -> &[VerifiedHeader] {
+        match &self.opened {
+            Ok(Opened::Headers(headers)) => headers,
+            Ok(Opened::Payload { .. } | Opened::Fetch(_)) | Err(_) => &[],
+        }
+    }
+}
+
+/// Encodes, decodes and verifies. What was verified once is not verified again: the verdict depends on the bytes alone.
+#[derive(Debug)]
+pub(super) struct PostOffice {
+    committee: Arc<Committee>,
+    verified: BTreeMap<(Round, BlockDigest, [u8; SIGNATURE_BYTES]), VerifiedHeader>,
+}
+
+impl PostOffice {
+    pub(super) fn new(committee: Committee) -> Self {
+        Self { committee: Arc::new(committee), verified: BTreeMap::new() }
+    }
+
+    pub(super) fn committee(&self) -> &Arc<Committee> {
+        &self.committee
+    }
+
+    /// A message, through its encoding.
+    pub(super) fn letter(&mut self, message: &PeerMessage) -> Arc<Letter> {
+        let frame = message.encode();
+        let head: [u8; 5] = std::array::from_fn(|i| frame.head[i]);
+        let (kind, _) =
+            frame_head(head).unwrap_or_else(|error| panic!("a frame that was built is refused: {error}"));
+        let body = if frame.head.len() == head.len() {
+            frame.tail
+        } else {
+            let mut body = frame.head[head.len()..].to_vec();
+            body.extend_from_slice(&frame.tail);
+            body.into()
+        };
+        self.frame(kind, body)
+    }
+
+    /// A frame, whoever built it.
+    pub(super) fn frame(&mut self, kind: u8, body: Bytes) -> Arc<Letter> {
+        Arc::new(match PeerMessage::decode(kind, body) {
+            Ok(message) => {
+                let opened = self.open(&message);
+                Letter { message: Some(message), opened }
+            }
+            Err(error) => Letter { message: None, opened: Err(error) },
+        })
+    }
+
+    fn open(&mut self, message: &PeerMessage) -> Result<Opened, PeerError> {
+        Ok(match message {
+            PeerMessage::Header(header) => Opened::Headers(vec![self.verify(header)?]),
+            PeerMessage::Headers(headers) => {
+                Opened::Headers(headers.iter().map(|header| self.verify(header)).collect::<Result<_, _>>()?)
+            }
+            PeerMessage::Payload { block, bytes } => {
+                let malformed = |source| PeerError::Malformed { what: "payload", source };
+                let payload = Arc::new(Payload::decode(bytes.clone()).map_err(malformed)?);
+                Opened::Payload { block: *block, payload }
+            }
+            PeerMessage::Fetch(request) => Opened::Fetch(request.clone()),
+        })
+    }
+
+    fn verify(&mut self, header: &SignedHeader) -> Result<VerifiedHeader, PeerError> {
+        let block = header.reference();
+        let key = (block.round, block.digest, *header.signature());
+        if let Some(known) = self.verified.get(&key) {
+            return Ok(known.clone());
+        }
+        let verified = VerifiedHeader::verify(&self.committee, header.clone())?;
+        if self.verified.len() == HEADERS_MAX {
+            self.verified.pop_first();
+        }
+        self.verified.insert(key, verified.clone());
+        Ok(verified)
+    }
+}
