@@ -32,6 +32,7 @@ pub struct Authority {
 pub struct Committee {
     epoch: Epoch,
     network: NetworkId,
+    origin: String,
     authorities: Vec<Authority>,
     total: Stake,
     thresholds: Thresholds,
@@ -74,7 +75,19 @@ impl Committee {
             indirect_commit: quorum,
             checkpoint: quorum,
         };
-        Self { epoch, network, authorities, total, thresholds }
+        Self { epoch, network, origin: String::new(), authorities, total, thresholds }
+    }
+
+    /// The same committee, of the log with this origin.
+    #[must_use]
+    pub fn of_log(self, origin: String) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// Origin of the log whose checkpoints it cosigns (C2SP tlog-checkpoint).
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Generation of this committee.

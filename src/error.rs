@@ -98,9 +98,12 @@ pub enum HeaderFault {
     /// Transaction count, length and root contradict each other.
     #[error("its payload fields contradict each other")]
     PayloadFields,
-    /// More than one checkpoint vote.
-    #[error("it holds more than one checkpoint vote")]
-    TooManyVotes,
+    /// Two votes of one kind, too many proofs, or an order that is not canonical.
+    #[error("its system messages are too many of a kind or out of order")]
+    SystemMessages,
+    /// A proof of equivocation that proves nothing.
+    #[error("it accuses a validator without proof")]
+    BadEvidence,
 }
 
 /// What the disk did. All but [`StorageError::Full`] at start-up are fatal: the node halts and never retries a failed

@@ -218,7 +218,7 @@ impl Genesis {
                 log_key: v.log_key.0,
             })
             .collect();
-        Committee::new(Epoch(0), self.network, authorities)
+        Committee::new(Epoch(0), self.network, authorities).of_log(self.origin())
     }
 }
 

@@ -16,6 +16,8 @@ pub const HEADER_BYTES_MAX: usize = 64 << 10;
 pub const ANCESTORS_MAX: usize = COMMITTEE_SIZE_MAX;
 /// Most system messages of one header.
 pub const SYSTEM_MESSAGES_MAX: usize = 64;
+/// Most proofs of equivocation of one header.
+pub const EVIDENCE_PER_HEADER_MAX: usize = 4;
 /// Largest system message.
 pub const SYSTEM_MESSAGE_BYTES_MAX: usize = 512;
 

@@ -3,7 +3,7 @@
 use super::{Domain, Purpose, Signed, Verifier, verify_one};
 use crate::committee::Committee;
 use crate::error::{HeaderFault, PeerError};
-use crate::types::SignedHeader;
+use crate::types::{EquivocationProof, SignedHeader};
 
 /// Checks that the header's author is in the committee and signed it.
 ///
@@ -53,6 +53,22 @@ fn signed_by_author<'a>(
     })
 }
 
+/// Whether a validator of the committee signed both blocks of a proof.
+#[must_use]
+pub fn evidence_holds(committee: &Committee, proof: &EquivocationProof) -> bool {
+    let author = proof.block().author;
+    let domain = Domain::new(Purpose::Header, committee.network());
+    committee.contains(author)
+        && proof.references().iter().all(|reference| {
+            verify_one(&Signed {
+                key: &committee.authority(author).consensus_key,
+                domain: domain.as_bytes(),
+                message: &reference.signed_bytes(),
+                signature: &reference.signature,
+            })
+        })
+}
+
 fn verdict(header: &SignedHeader, valid: bool) -> Result<(), PeerError> {
     if valid { Ok(()) } else { Err(PeerError::BadHeaderSignature(header.reference())) }
 }
@@ -62,7 +78,7 @@ mod tests {
     use super::*;
     use crate::committee::Authority;
     use crate::crypto::SecretKey;
-    use crate::types::{AuthorityIndex, Digest, Epoch, Header, NetworkId, Round, Stake, TimestampMs};
+    use crate::types::{AuthorityIndex, Digest, Epoch, HEADER_VERSION, Header, NetworkId, Round, Stake, TimestampMs};
 
     const NETWORK: NetworkId = NetworkId(*b"headers!");
 
@@ -87,6 +103,7 @@ mod tests {
 
     fn header(author: u16, signer: u16, purpose: Purpose, network: NetworkId) -> SignedHeader {
         let header = Header {
+            version: HEADER_VERSION,
             epoch: Epoch(0),
             round: Round(1),
             author: AuthorityIndex(author),

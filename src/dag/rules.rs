@@ -4,13 +4,25 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::committee::{Committee, StakeSum};
-use crate::crypto::check_header_signature;
+use crate::crypto::{check_header_signature, evidence_holds};
 use crate::error::{HeaderFault, PeerError};
-use crate::types::{BlockRef, Header, Payload, Round, SignedHeader};
+use crate::limits::EVIDENCE_PER_HEADER_MAX;
+use crate::proof::checkpoint::Checkpoint;
+use crate::proof::note::check_cosignature;
+use crate::types::{
+    BlockRef, CheckpointVote, Header, Payload, Round, SignedHeader, SystemKind, SystemMessage,
+};
 
 /// A header that passed every rule that needs nothing but the committee. Cloning shares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedHeader(Arc<SignedHeader>);
+pub struct VerifiedHeader(Arc<Checked>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Checked {
+    header: SignedHeader,
+    /// Whether the cosignature of its checkpoint vote holds; `None` if nobody has looked.
+    vote_holds: Option<bool>,
+}
 
 impl VerifiedHeader {
     /// Checks rules and signature; the cheap ones first.
@@ -18,21 +30,73 @@ impl VerifiedHeader {
         check_rules(committee, header.header())
             .map_err(|why| PeerError::InvalidHeader { block: header.reference(), why })?;
         check_header_signature(committee, &header)?;
-        Ok(Self(Arc::new(header)))
+        check_evidence(committee, &header)?;
+        // A vote that does not hold counts for nothing; the header is valid all the same.
+        let vote_holds = checkpoint_vote(header.header()).map(|vote| vote_holds(committee, &header, vote));
+        Ok(Self(Arc::new(Checked { header, vote_holds })))
     }
 
     /// A header that this node made itself, or verified before it wrote it to its log.
     #[must_use]
     pub fn trusted(header: SignedHeader) -> Self {
-        Self(Arc::new(header))
+        Self(Arc::new(Checked { header, vote_holds: None }))
     }
+
+    /// Its checkpoint vote, if it has one and the cosignature holds. That was checked together with the header, off the
+    /// consensus thread; only for headers of the log and own ones it is checked here.
+    #[must_use]
+    pub fn checkpoint_vote(&self, committee: &Committee) -> Option<&CheckpointVote> {
+        let vote = checkpoint_vote(self.header())?;
+        let holds = self.0.vote_holds.unwrap_or_else(|| vote_holds(committee, &self.0.header, vote));
+        holds.then_some(vote)
+    }
+}
+
+fn checkpoint_vote(header: &Header) -> Option<&CheckpointVote> {
+    header.system.iter().find_map(|message| match message {
+        SystemMessage::CheckpointVote(vote) => Some(vote),
+        SystemMessage::CommitVote(_) | SystemMessage::Evidence(_) => None,
+    })
+}
+
+fn vote_holds(committee: &Committee, header: &SignedHeader, vote: &CheckpointVote) -> bool {
+    let text =
+        Checkpoint { origin: committee.origin().to_owned(), size: vote.tree_size, root: vote.root }.text();
+    let key = &committee.authority(header.header().author).cosign_key;
+    check_cosignature(key, &text, vote.cosigned_at, &vote.cosignature)
+}
+
+fn check_evidence(committee: &Committee, header: &SignedHeader) -> Result<(), PeerError> {
+    let fails = |message: &SystemMessage| match message {
+        SystemMessage::Evidence(proof) => !evidence_holds(committee, proof),
+        SystemMessage::CheckpointVote(_) | SystemMessage::CommitVote(_) => false,
+    };
+    if header.header().system.iter().any(fails) {
+        return Err(PeerError::InvalidHeader { block: header.reference(), why: HeaderFault::BadEvidence });
+    }
+    Ok(())
+}
+
+/// At most one vote of each kind and a few proofs, in ascending order of kind, proofs by the slot that they are about.
+fn check_system(header: &Header) -> Result<(), HeaderFault> {
+    let key = |message: &SystemMessage| match message {
+        SystemMessage::Evidence(proof) => (SystemKind::Evidence, proof.block()),
+        SystemMessage::CheckpointVote(_) | SystemMessage::CommitVote(_) => {
+            (message.kind(), BlockRef::default())
+        }
+    };
+    let proofs = header.system.iter().filter(|message| message.kind() == SystemKind::Evidence).count();
+    if proofs > EVIDENCE_PER_HEADER_MAX || !header.system.is_sorted_by(|a, b| key(a) < key(b)) {
+        return Err(HeaderFault::SystemMessages);
+    }
+    Ok(())
 }
 
 impl Deref for VerifiedHeader {
     type Target = SignedHeader;
 
     fn deref(&self) -> &SignedHeader {
-        &self.0
+        &self.0.header
     }
 }
 
@@ -51,9 +115,7 @@ fn check_rules(committee: &Committee, header: &Header) -> Result<(), HeaderFault
     {
         return Err(HeaderFault::PayloadFields);
     }
-    if header.system.len() > 1 {
-        return Err(HeaderFault::TooManyVotes);
-    }
+    check_system(header)?;
     check_ancestors(committee, header)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{DagState, VerifiedHeader};
 use crate::committee::{Authority, Committee};
 use crate::types::{
-    AuthorityIndex, BlockRef, Epoch, Header, NetworkId, Payload, Round, SIGNATURE_BYTES, SignedHeader, Stake,
+    AuthorityIndex, BlockRef, Epoch, HEADER_VERSION, Header, NetworkId, Payload, Round, SIGNATURE_BYTES, SignedHeader, Stake,
     TimestampMs,
 };
 
@@ -29,6 +29,7 @@ pub(crate) fn committee(n: usize) -> Arc<Committee> {
 /// A header with the given ancestors and no transactions. `salt` makes another block of the same slot.
 pub(crate) fn header(round: u64, author: u16, ancestors: Vec<BlockRef>, salt: u64) -> VerifiedHeader {
     let header = Header {
+        version: HEADER_VERSION,
         epoch: Epoch(0),
         round: Round(round),
         author: AuthorityIndex(author),

@@ -7,7 +7,7 @@ use super::*;
 use crate::crypto::{Domain, Purpose, SecretKey};
 use crate::error::{HeaderFault, PeerError};
 use crate::types::{
-    AuthorityIndex, BlockRef, Epoch, Header, LogSeq, Payload, Round, SignedHeader, TimestampMs,
+    AuthorityIndex, BlockRef, Epoch, HEADER_VERSION, Header, LogSeq, Payload, Round, SignedHeader, TimestampMs,
 };
 
 /// `rounds` full rounds of four authors, in causal order.
@@ -169,6 +169,7 @@ fn a_block_is_available_with_its_payload_and_that_of_its_history() {
     let mut dag = DagState::new(Arc::clone(&committee), Round(0));
     let genesis: Vec<BlockRef> = committee.indices().map(|a| committee.genesis_block(a)).collect();
     let with_payload = Header {
+        version: HEADER_VERSION,
         epoch: Epoch(0),
         round: Round(1),
         author: AuthorityIndex(0),
@@ -213,6 +214,7 @@ fn keyed() -> (Arc<crate::committee::Committee>, Vec<SecretKey>) {
 
 fn valid_header(committee: &crate::committee::Committee) -> Header {
     Header {
+        version: HEADER_VERSION,
         epoch: Epoch(0),
         round: Round(1),
         author: AuthorityIndex(1),

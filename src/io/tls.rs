@@ -27,9 +27,10 @@ use zeroize::Zeroizing;
 
 use super::NetError;
 use crate::crypto::SecretKey;
+use crate::types::{PROTOCOL_VERSION, PROTOCOL_VERSION_OLDEST};
 
-/// ALPN of connections between validators.
-pub const PEER_ALPN: &[u8] = b"salus/1";
+/// ALPN of connections between validators, best first: the place in the list says the version of the protocol.
+pub const PEER_ALPN: [&[u8]; 2] = [b"salus/2", b"salus/1"];
 /// ALPN of connections from clients.
 pub const CLIENT_ALPN: &[u8] = b"salus-client/1";
 /// TLS asks for a server name; keys are checked, so it says nothing and is not sent.
@@ -84,14 +85,14 @@ impl Identity {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|source| NetError::Tls { what: "TLS 1.3 server", source })?
             .with_client_cert_verifier(verifier);
-        Ok(finish_server(builder.with_cert_resolver(self.server_key()), PEER_ALPN))
+        Ok(finish_server(builder.with_cert_resolver(self.server_key()), &PEER_ALPN))
     }
 
     /// The dialling side between validators: shows this key, accepts `expected` and no other.
     pub fn peer_client(&self, expected: [u8; 32]) -> Result<ClientConfig, NetError> {
         let resolver = Arc::new(AlwaysResolvesClientRawPublicKeys::new(self.certified.clone()));
         let builder = client_builder(self.provider.clone(), expected)?;
-        Ok(finish_client(builder.with_client_cert_resolver(resolver), PEER_ALPN))
+        Ok(finish_client(builder.with_client_cert_resolver(resolver), &PEER_ALPN))
     }
 
     /// The accepting side of the client plane: shows this key, asks for none.
@@ -100,7 +101,7 @@ impl Identity {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|source| NetError::Tls { what: "TLS 1.3 server", source })?
             .with_no_client_auth();
-        Ok(finish_server(builder.with_cert_resolver(self.server_key()), CLIENT_ALPN))
+        Ok(finish_server(builder.with_cert_resolver(self.server_key()), &[CLIENT_ALPN]))
     }
 
     fn server_key(&self) -> Arc<AlwaysResolvesServerRawPublicKeys> {
@@ -111,7 +112,14 @@ impl Identity {
 /// The dialling side of the client plane: accepts the validator's network key `expected` and no other, shows none.
 pub fn client_plane_client(expected: [u8; 32]) -> Result<ClientConfig, NetError> {
     let builder = client_builder(Arc::new(provider()), expected)?;
-    Ok(finish_client(builder.with_no_client_auth(), CLIENT_ALPN))
+    Ok(finish_client(builder.with_no_client_auth(), &[CLIENT_ALPN]))
+}
+
+/// Version of the protocol between validators that a connection's ALPN stands for.
+#[must_use]
+pub fn peer_version(alpn: &[u8]) -> Option<u16> {
+    let newest = PROTOCOL_VERSION;
+    (PROTOCOL_VERSION_OLDEST..=newest).rev().zip(PEER_ALPN).find(|(_, name)| *name == alpn).map(|(v, _)| v)
 }
 
 /// The Ed25519 key that a connection's other side proved to hold.
@@ -141,16 +149,16 @@ fn client_builder(provider: Arc<CryptoProvider>, expected: [u8; 32]) -> Result<C
         .with_custom_certificate_verifier(verifier))
 }
 
-fn finish_server(mut config: ServerConfig, alpn: &[u8]) -> ServerConfig {
-    config.alpn_protocols = vec![alpn.to_vec()];
+fn finish_server(mut config: ServerConfig, alpn: &[&[u8]]) -> ServerConfig {
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config
 }
 
-fn finish_client(mut config: ClientConfig, alpn: &[u8]) -> ClientConfig {
-    config.alpn_protocols = vec![alpn.to_vec()];
+fn finish_client(mut config: ClientConfig, alpn: &[&[u8]]) -> ClientConfig {
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.enable_sni = false;

@@ -10,8 +10,8 @@ use crate::crypto::SecretKey;
 use crate::dag::VerifiedHeader;
 use crate::execute::{Executed, LedgerHead};
 use crate::proof::checkpoint::{CertifiedCheckpoint, Checkpoint, Cosignature};
-use crate::proof::note::{check_cosignature, cosign};
-use crate::types::{AuthorityIndex, CheckpointVote, CommitIndex, Digest, NodeHash, SystemMessage};
+use crate::proof::note::cosign;
+use crate::types::{AuthorityIndex, CheckpointVote, CommitIndex, Digest, NodeHash};
 
 /// Votes that are kept of each validator. A validator that claims nonsense crowds out nothing but its own.
 const VOTES_PER_AUTHORITY_MAX: usize = 16;
@@ -138,33 +138,25 @@ impl Checkpoints {
 
     /// Takes the votes that a header carries.
     pub(super) fn collect_votes(&mut self, header: &VerifiedHeader, out: &mut Vec<Effect>) {
-        for commit in self.keep_votes(header) {
+        if let Some(commit) = self.keep_votes(header) {
             self.certify(commit, out);
         }
     }
 
-    /// Keeps the votes of a header, if their cosignatures hold; returns what they are for.
-    pub(super) fn keep_votes(&mut self, header: &VerifiedHeader) -> Vec<CommitIndex> {
-        let mut kept = Vec::new();
+    /// Keeps the vote of a header, if its cosignature holds; returns what it is for.
+    pub(super) fn keep_votes(&mut self, header: &VerifiedHeader) -> Option<CommitIndex> {
         let author = header.header().author;
-        for SystemMessage::CheckpointVote(vote) in &header.header().system {
-            if vote.commit <= self.certified {
-                continue;
-            }
-            let claim = claim_of(vote);
-            let text = self.text(&claim).text();
-            let key = &self.committee.authority(author).cosign_key;
-            if !check_cosignature(key, &text, vote.cosigned_at, &vote.cosignature) {
-                continue;
-            }
+        if let Some(vote) = header.checkpoint_vote(&self.committee)
+            && vote.commit > self.certified
+        {
             let votes = &mut self.votes[author.as_usize()];
             if votes.len() == VOTES_PER_AUTHORITY_MAX {
                 votes.pop_front();
             }
             votes.push_back(vote.clone());
-            kept.push(vote.commit);
+            return Some(vote.commit);
         }
-        kept
+        None
     }
 
     fn certify(&mut self, commit: CommitIndex, out: &mut Vec<Effect>) {

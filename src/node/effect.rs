@@ -16,11 +16,21 @@ use crate::types::{
 #[derive(Debug)]
 pub enum Input {
     /// A connection to a peer is up.
-    PeerUp(AuthorityIndex),
+    PeerUp {
+        /// The peer.
+        peer: AuthorityIndex,
+        /// The newest version of the protocol that it speaks.
+        version: u16,
+    },
     /// The connection to a peer is gone.
     PeerDown(AuthorityIndex),
-    /// A peer sent headers, which were verified: one it made, or several as an answer.
-    Headers(Vec<VerifiedHeader>),
+    /// A peer sent headers, which were verified: new ones, or several as an answer.
+    Headers {
+        /// The peer.
+        from: AuthorityIndex,
+        /// The headers.
+        headers: Vec<VerifiedHeader>,
+    },
     /// A peer sent a payload; it was decoded, and not yet compared with its header.
     Payload {
         /// The peer.

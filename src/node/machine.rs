@@ -9,6 +9,7 @@ use super::effect::{Effect, Input, LogRecord, Reply};
 use super::fetcher::Fetcher;
 use super::proposer::Proposer;
 use super::recovery::Recovered;
+use super::versions::Versions;
 use crate::committee::Committee;
 use crate::consensus::{Committer, LeaderSchedule, Linearizer, Slot};
 use crate::crypto::{Domain, Purpose, SecretKey};
@@ -80,6 +81,13 @@ pub struct NodeConfig {
     pub mempool: MempoolLimits,
     /// Transactions that may be committed and not executed yet before own blocks go out empty.
     pub execution_backlog_max: u64,
+    /// Newest version of the protocol that it speaks, [`PROTOCOL_VERSION`] but for tests of upgrades.
+    ///
+    /// [`PROTOCOL_VERSION`]: crate::types::PROTOCOL_VERSION
+    pub protocol: u16,
+    /// Whether its consensus key has never signed: it may start at round 1 with an empty log. If it has signed and the log
+    /// holds no own block, the log is lost.
+    pub first_life: bool,
 }
 
 /// Figures for operators.
@@ -140,6 +148,7 @@ pub struct Node {
     pub(super) durable: LogSeq,
     pub(super) quorum_round: Round,
     pub(super) dag_changed: bool,
+    pub(super) versions: Versions,
     pub(super) stats: NodeStats,
     halted: bool,
 }
@@ -181,6 +190,7 @@ impl Node {
             durable: LogSeq(0),
             quorum_round: Round(0),
             dag_changed: true,
+            versions: Versions::new(&committee, config.authority, config.protocol),
             stats: NodeStats::default(),
             halted: false,
             committee,
@@ -218,9 +228,9 @@ impl Node {
             return;
         }
         match input {
-            Input::PeerUp(peer) => self.on_peer_up(peer, out),
+            Input::PeerUp { peer, version } => self.on_peer_up(peer, version, out),
             Input::PeerDown(peer) => self.fetcher.peer_down(peer),
-            Input::Headers(headers) => self.on_headers(now, headers, out),
+            Input::Headers { from, headers } => self.on_headers(now, from, headers, out),
             Input::Payload { from, block, payload } => self.on_payload(from, block, payload, out),
             Input::Fetch { from, request } => self.on_fetch(from, request, out),
             Input::Transactions(txs) => self.on_transactions(txs, out),
@@ -260,14 +270,21 @@ impl Node {
         }
     }
 
-    fn on_peer_up(&mut self, peer: AuthorityIndex, out: &mut Vec<Effect>) {
+    fn on_peer_up(&mut self, peer: AuthorityIndex, version: u16, out: &mut Vec<Effect>) {
+        self.versions.heard(peer, version);
         self.fetcher.peer_up(peer);
         if let Some(header) = self.proposer.latest_sent() {
             out.push(Effect::Send { to: peer, message: PeerMessage::Header(SignedHeader::clone(header)) });
         }
     }
 
-    fn on_headers(&mut self, now: Now, headers: Vec<VerifiedHeader>, out: &mut Vec<Effect>) {
+    fn on_headers(
+        &mut self,
+        now: Now,
+        _from: AuthorityIndex,
+        headers: Vec<VerifiedHeader>,
+        out: &mut Vec<Effect>,
+    ) {
         for header in headers {
             let block = header.reference();
             self.fetcher.saw_round(&block);
@@ -292,6 +309,7 @@ impl Node {
     /// Enters a header into the DAG, with what came before it of its payload.
     pub(super) fn accept(&mut self, now: Now, header: VerifiedHeader, out: &mut Vec<Effect>) {
         let block = header.reference();
+        self.versions.saw(&header);
         if self.dag.slot(block.round, block.author).next().is_some() {
             self.stats.equivocations += 1;
         }

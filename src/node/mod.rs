@@ -10,6 +10,7 @@ mod fetcher;
 mod machine;
 mod proposer;
 mod recovery;
+mod versions;
 
 pub use checkpoints::CertifiedHead;
 pub use effect::{Effect, Input, LogKey, LogRecord, RecordKind, Reply};

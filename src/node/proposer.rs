@@ -232,6 +232,7 @@ impl Node {
         };
         let time = now.wall.max(self.proposer.last_time);
         let header = Header {
+            version: self.versions.header_version(),
             epoch: self.committee.epoch(),
             round,
             author: self.config.authority,

@@ -15,7 +15,7 @@ use crate::log::{Log, LogOptions, SimDisk, Survives};
 use crate::mempool::{MempoolLimits, PooledTransaction, Ticket};
 use crate::node::{LogKey, LogRecord, Node, NodeConfig, Now, Pace, RecordKind, Recovered, serve_from_log};
 use crate::types::{
-    AuthorityIndex, BlockRef, FetchRequest, LeafIndex, LogSeq, Payload, PeerMessage, Round, TimestampMs, TxId,
+    AuthorityIndex, BlockRef, FetchRequest, LeafIndex, LogSeq, PROTOCOL_VERSION, Payload, PeerMessage, Round, TimestampMs, TxId,
 };
 use crate::verify::{verify_payload, verify_transactions};
 
@@ -128,6 +128,8 @@ impl Host {
                 block_bytes: 1 << 16,
             },
             execution_backlog_max: 2_000,
+            protocol: PROTOCOL_VERSION,
+            first_life: self.life == 0,
         };
         let node = Node::new(config, &self.genesis, recovered, executor.head(), executor.checkpoint());
         let verifier = Verifier::new([7; 32], 1_024);

@@ -37,7 +37,7 @@ impl Letter {
     /// What the node of the receiver is told.
     pub(super) fn input(&self, from: AuthorityIndex) -> Result<Input, &PeerError> {
         Ok(match self.opened.as_ref()? {
-            Opened::Headers(headers) => Input::Headers(headers.clone()),
+            Opened::Headers(headers) => Input::Headers { from, headers: headers.clone() },
             Opened::Payload { block, payload } => {
                 Input::Payload { from, block: *block, payload: Arc::clone(payload) }
             }

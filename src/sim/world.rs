@@ -15,7 +15,7 @@ use super::random::Random;
 use super::setup::{draw_network, genesis, host_seeds};
 use crate::genesis::Genesis;
 use crate::node::{Input, Pace};
-use crate::types::{AuthorityIndex, Digest, OrgId};
+use crate::types::{AuthorityIndex, Digest, OrgId, PROTOCOL_VERSION};
 
 pub(super) const SECOND_US: u64 = 1_000_000;
 /// Quiet time at the end of the faults' phase in which everything has to become final.
@@ -277,7 +277,8 @@ impl World {
             Event::PeerUp { host, life, peer }
                 if self.lives(host, life) && self.hosts[peer].running.is_some() =>
             {
-                self.handle(host, Input::PeerUp(self.authority(peer)))
+                let peer = self.authority(peer);
+                self.handle(host, Input::PeerUp { peer, version: PROTOCOL_VERSION })
             }
             Event::PeerDown { host, life, peer }
                 if self.lives(host, life) && self.hosts[peer].running.is_none() =>

@@ -5,13 +5,13 @@
 
 use bytes::Bytes;
 
-use super::{LeafIndex, PROTOCOL_VERSION};
+use super::LeafIndex;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::error::ClientError;
 use crate::limits::TRANSACTION_BYTES_MAX;
 
 /// Version of the client plane, as the hello says it.
-pub const CLIENT_PROTOCOL_VERSION: u16 = PROTOCOL_VERSION;
+pub const CLIENT_PROTOCOL_VERSION: u16 = 1;
 /// Type byte of [`Submit`]. 1 is the hello.
 pub const SUBMIT_FRAME: u8 = 2;
 /// Type byte of a reply.

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    AuthorityIndex, BlockDigest, BlockRef, CommitIndex, Digest, Epoch, NodeHash, Round, SIGNATURE_BYTES,
-    TimestampMs,
+    AuthorityIndex, BlockDigest, BlockRef, Digest, Epoch, Round, SIGNATURE_BYTES, SystemMessage, TimestampMs,
 };
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{
@@ -12,15 +11,22 @@ use crate::limits::{
     SYSTEM_MESSAGES_MAX,
 };
 
-/// Version byte of the header format.
-pub const HEADER_VERSION: u8 = 1;
+/// Newest version of the header format.
+pub const HEADER_VERSION: u8 = 2;
+/// Oldest version that is still read: its signature covers all bytes, and its only system message is the checkpoint vote.
+pub const HEADER_VERSION_OLDEST: u8 = 1;
 
 /// A block header without its signature.
 ///
 /// Layout: `ver1 epoch4 round8 author2 time8 n_ancestors1 {round8 author2 digest32}* n_tx4 payload_len4
 /// payload_root32 n_sys2 {len2 message}*`, then a 64-byte signature. The digest is the BLAKE3 of all but the signature.
+///
+/// From version 2 on the signature covers the block's reference `round8 author2 digest32` and so all bytes by their digest.
+/// Two references of one slot with their signatures then prove an equivocation in 212 bytes, without the blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
+    /// Version of the format, [`HEADER_VERSION_OLDEST`] to [`HEADER_VERSION`].
+    pub version: u8,
     /// Generation of the committee.
     pub epoch: Epoch,
     /// Height in the DAG, at least 1.
@@ -41,74 +47,12 @@ pub struct Header {
     pub system: Vec<SystemMessage>,
 }
 
-/// What validators tell each other inside headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SystemMessage {
-    /// The author's signature of a checkpoint of the Merkle log.
-    CheckpointVote(CheckpointVote),
-}
-
-/// One validator's word on the state of the ledger after a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckpointVote {
-    /// Leaves in the Merkle log.
-    pub tree_size: u64,
-    /// Its root.
-    pub root: NodeHash,
-    /// Root of the authenticated state.
-    pub state_root: Digest,
-    /// Last commit executed.
-    pub commit: CommitIndex,
-    /// Seconds since the epoch at which the cosignature was made.
-    pub cosigned_at: u64,
-    /// `cosignature/v1` (C2SP tlog-cosignature) of the checkpoint's text by the author's cosigning key.
-    pub cosignature: [u8; SIGNATURE_BYTES],
-}
-
-const CHECKPOINT_VOTE: u8 = 1;
-
-impl SystemMessage {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(160);
-        match self {
-            Self::CheckpointVote(vote) => {
-                out.put_u8(CHECKPOINT_VOTE);
-                out.put_u64(vote.tree_size);
-                out.put_bytes(&vote.root.0);
-                out.put_bytes(&vote.state_root.0);
-                out.put_u64(vote.commit.0);
-                out.put_u64(vote.cosigned_at);
-                out.put_bytes(&vote.cosignature);
-            }
-        }
-        out
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let tag = r.u8("system message type")?;
-        if tag != CHECKPOINT_VOTE {
-            return Err(r.bad_value("system message type", 1, tag.into()));
-        }
-        let vote = CheckpointVote {
-            tree_size: r.u64("checkpoint tree size")?,
-            root: NodeHash(r.array("checkpoint root")?),
-            state_root: Digest(r.array("checkpoint state root")?),
-            commit: CommitIndex(r.u64("checkpoint commit")?),
-            cosigned_at: r.u64("checkpoint time")?,
-            cosignature: r.array("checkpoint cosignature")?,
-        };
-        r.finish()?;
-        Ok(Self::CheckpointVote(vote))
-    }
-}
-
 impl Header {
     /// The bytes that are hashed and signed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(96 + 42 * self.ancestors.len() + 160 * self.system.len());
-        out.put_u8(HEADER_VERSION);
+        out.put_u8(self.version);
         out.put_u32(self.epoch.0);
         out.put_u64(self.round.0);
         out.put_u16(self.author.0);
@@ -133,7 +77,7 @@ impl Header {
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let version = r.u8("header version")?;
-        if version != HEADER_VERSION {
+        if !(HEADER_VERSION_OLDEST..=HEADER_VERSION).contains(&version) {
             return Err(r.bad_value("header version", 1, version.into()));
         }
         let epoch = Epoch(r.u32("epoch")?);
@@ -153,12 +97,12 @@ impl Header {
         let system = (0..n_sys)
             .map(|_| {
                 let len = r.bounded_u16("system message length", SYSTEM_MESSAGE_BYTES_MAX)?;
-                SystemMessage::decode(r.take("system message", len)?)
+                SystemMessage::decode(r.take("system message", len)?, version)
             })
             .collect::<Result<_, _>>()?;
         #[expect(clippy::cast_possible_truncation, reason = "both were read from 32 bits")]
         let (n_tx, payload_len) = (n_tx as u32, payload_len as u32);
-        Ok(Self { epoch, round, author, time, ancestors, n_tx, payload_len, payload_root, system })
+        Ok(Self { version, epoch, round, author, time, ancestors, n_tx, payload_len, payload_root, system })
     }
 }
 
@@ -167,9 +111,17 @@ pub const BLOCK_REF_BYTES: usize = 42;
 
 /// Appends `round8 author2 digest32`.
 pub fn put_block_ref(out: &mut Vec<u8>, block: &BlockRef) {
-    out.put_u64(block.round.0);
-    out.put_u16(block.author.0);
-    out.put_bytes(&block.digest.0);
+    out.put_bytes(&encode_block_ref(block));
+}
+
+/// `round8 author2 digest32`.
+#[must_use]
+pub fn encode_block_ref(block: &BlockRef) -> [u8; BLOCK_REF_BYTES] {
+    let mut out = [0; BLOCK_REF_BYTES];
+    out[..8].copy_from_slice(&block.round.0.to_be_bytes());
+    out[8..10].copy_from_slice(&block.author.0.to_be_bytes());
+    out[10..].copy_from_slice(&block.digest.0);
+    out
 }
 
 /// Reads `round8 author2 digest32`.
@@ -187,6 +139,8 @@ pub struct SignedHeader {
     bytes: Bytes,
     header: Header,
     reference: BlockRef,
+    /// The reference as it is signed from version 2 on.
+    encoded_reference: [u8; BLOCK_REF_BYTES],
 }
 
 impl SignedHeader {
@@ -202,7 +156,7 @@ impl SignedHeader {
         r.take("header signature", SIGNATURE_BYTES)?;
         r.finish()?;
         let reference = reference_of(&header, &bytes[..unsigned]);
-        Ok(Self { bytes, header, reference })
+        Ok(Self { bytes, header, reference, encoded_reference: encode_block_ref(&reference) })
     }
 
     /// Encodes a header and appends the signature that `sign` makes over it.
@@ -210,10 +164,11 @@ impl SignedHeader {
     pub fn build(header: Header, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE_BYTES]) -> Self {
         let mut bytes = header.encode();
         let reference = reference_of(&header, &bytes);
-        let signature = sign(&bytes);
+        let encoded_reference = encode_block_ref(&reference);
+        let signature = sign(if header.version == 1 { &bytes } else { &encoded_reference });
         bytes.put_bytes(&signature);
         assert!(bytes.len() <= HEADER_BYTES_MAX, "a header of {} bytes was built", bytes.len());
-        Self { bytes: bytes.into(), header, reference }
+        Self { bytes: bytes.into(), header, reference, encoded_reference }
     }
 
     /// All bytes, signature included.
@@ -237,7 +192,11 @@ impl SignedHeader {
     /// What the signature covers (behind the domain prefix).
     #[must_use]
     pub fn signed_bytes(&self) -> &[u8] {
-        &self.bytes[..self.bytes.len() - SIGNATURE_BYTES]
+        if self.header.version == 1 {
+            &self.bytes[..self.bytes.len() - SIGNATURE_BYTES]
+        } else {
+            &self.encoded_reference
+        }
     }
 
     /// The signature: R ‖ s.

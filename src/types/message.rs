@@ -10,8 +10,11 @@ use crate::limits::{
     PEER_FRAME_BYTES_MAX,
 };
 
-/// Version of the protocol between validators.
-pub const PROTOCOL_VERSION: u16 = 1;
+/// Newest version of the protocol between validators. Two of them speak the newest that both know: TLS negotiates it by
+/// ALPN, and the hello says it again.
+pub const PROTOCOL_VERSION: u16 = 2;
+/// Oldest version that is still spoken: no frames and no headers beyond those of version 1.
+pub const PROTOCOL_VERSION_OLDEST: u16 = 1;
 
 /// Type byte of [`Hello`].
 pub(crate) const HELLO: u8 = 1;
@@ -25,7 +28,7 @@ const HEADERS: u8 = 7;
 /// First frame in each direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hello {
-    /// [`PROTOCOL_VERSION`] of the sender.
+    /// Version that the sender speaks on this connection.
     pub version: u16,
     /// Its network.
     pub network: NetworkId,
@@ -168,14 +171,14 @@ impl Hello {
         frame(HELLO, &body, Bytes::new())
     }
 
-    /// Decodes a frame's body that has to be a hello, and checks that it is of this version and network.
-    pub fn check(kind: u8, body: &[u8], network: NetworkId) -> Result<Self, PeerError> {
+    /// Decodes a frame's body that has to be a hello, and checks that it is of the version and network expected.
+    pub fn check(kind: u8, body: &[u8], network: NetworkId, version: u16) -> Result<Self, PeerError> {
         if kind != HELLO {
             return Err(PeerError::Unsolicited("a frame before the hello"));
         }
         let hello = Self::decode(body).map_err(|source| PeerError::Malformed { what: "hello", source })?;
-        if hello.version != PROTOCOL_VERSION {
-            return Err(PeerError::WrongVersion { found: hello.version, expected: PROTOCOL_VERSION });
+        if hello.version != version {
+            return Err(PeerError::WrongVersion { found: hello.version, expected: version });
         }
         if hello.network != network {
             return Err(PeerError::WrongNetwork { found: hello.network, expected: network });

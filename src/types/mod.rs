@@ -6,6 +6,7 @@ mod header;
 mod message;
 mod payload;
 mod stub;
+mod system;
 mod transaction;
 
 pub use body::*;
@@ -14,6 +15,7 @@ pub use header::*;
 pub use message::*;
 pub use payload::*;
 pub use stub::*;
+pub use system::*;
 pub use transaction::*;
 
 use std::fmt;

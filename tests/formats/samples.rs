@@ -180,6 +180,7 @@ pub(crate) fn header() -> SignedHeader {
         cosignature: [0x88; 64],
     };
     let header = Header {
+        version: 1,
         epoch: Epoch(0),
         round: Round(9),
         author: AuthorityIndex(2),
@@ -191,6 +192,22 @@ pub(crate) fn header() -> SignedHeader {
         system: vec![SystemMessage::CheckpointVote(vote)],
     };
     let domain = Domain::new(Purpose::Header, genesis().network());
+    SignedHeader::build(header, |bytes| secret(2, 2).sign(&domain, bytes))
+}
+
+/// A header of version 2 with every kind of system message.
+fn header_2() -> SignedHeader {
+    let domain = Domain::new(Purpose::Header, genesis().network());
+    let signed = |digest| {
+        let block = BlockRef { digest: BlockDigest([digest; 32]), ..block(4, 1) };
+        let bytes = encode_block_ref(&block);
+        SignedReference { block, signature: secret(1, 2).sign(&domain, &bytes) }
+    };
+    let evidence = EquivocationProof::new(signed(0xb2), signed(0xb1)).unwrap();
+    let commit = CommitVote { index: CommitIndex(4), digest: Digest([0xaa; 32]) };
+    let mut header = Header { version: 2, ..header().header().clone() };
+    header.system.push(SystemMessage::CommitVote(commit));
+    header.system.push(SystemMessage::Evidence(evidence));
     SignedHeader::build(header, |bytes| secret(2, 2).sign(&domain, bytes))
 }
 
@@ -279,7 +296,7 @@ fn config() -> NodeConfig {
 }
 
 pub(crate) fn formats() -> Vec<Format> {
-    let hello = Hello { version: PROTOCOL_VERSION, network: genesis().network() };
+    let hello = |version| Hello { version, network: genesis().network() };
     let refused = ClientReply::from(&ClientError::Replayed(12));
     let tlog_proof = bundle().to_tlog_proof().encode();
     let strict = |name, sample: Vec<u8>, again| Format { name, sample, again, is_strict: true };
@@ -293,10 +310,12 @@ pub(crate) fn formats() -> Vec<Format> {
         strict("body-key-add", new_key().encode(), |b| body_again(Kind::KeyAdd, b)),
         strict("body-org-admit", admit().encode(), |b| body_again(Kind::OrgAdmit, b)),
         strict("header", header().bytes().to_vec(), header_again),
+        strict("header-2", header_2().bytes().to_vec(), header_again),
         strict("payload", payload().bytes().to_vec(), payload_again),
         strict("stub", stub().encode().to_vec(), |b| Some(Stub::decode(b).ok()?.encode().to_vec())),
         strict("commit", commit_record().encode(), |b| Some(Commit::decode(b).ok()?.encode())),
-        strict("frame-hello", bytes_of(&hello.encode()), frame_again),
+        strict("frame-hello", bytes_of(&hello(1).encode()), frame_again),
+        strict("frame-hello-2", bytes_of(&hello(2).encode()), frame_again),
         strict("client-submit", submission(), client_frame_again),
         strict("client-refused", reply(1, &refused), client_frame_again),
         strict(
@@ -369,8 +388,10 @@ fn frame_again(bytes: &[u8]) -> Option<Vec<u8>> {
     if body.len() != len {
         return None;
     }
-    if let Ok(hello) = Hello::check(kind, body, genesis().network()) {
-        return Some(bytes_of(&hello.encode()));
+    for version in PROTOCOL_VERSION_OLDEST..=PROTOCOL_VERSION {
+        if let Ok(hello) = Hello::check(kind, body, genesis().network(), version) {
+            return Some(bytes_of(&hello.encode()));
+        }
     }
     Some(bytes_of(&PeerMessage::decode(kind, Bytes::copy_from_slice(body)).ok()?.encode()))
 }

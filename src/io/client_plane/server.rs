@@ -26,7 +26,7 @@ use crate::error::{ClientError, PeerError};
 use crate::io::quic::{self, Transport};
 use crate::io::{NetError, tls};
 use crate::types::{
-    ClientReply, FRAME_HEAD_BYTES, HELLO, Hello, NetworkId, SUBMIT_FRAME, Submit, client_frame_limit,
+    CLIENT_PROTOCOL_VERSION, ClientReply, FRAME_HEAD_BYTES, HELLO, Hello, NetworkId, SUBMIT_FRAME, Submit, client_frame_limit,
 };
 
 /// Longest handshake, and longest wait for the hello after it.
@@ -391,7 +391,7 @@ async fn read_hello(stream: &mut RecvStream, network: NetworkId) -> Result<(), E
         return Err(PeerError::FrameTooLarge { kind, len, limit: HELLO_BYTES }.into());
     }
     let body = if kind == HELLO { read_body(stream, len).await? } else { Vec::new() };
-    Hello::check(kind, &body, network)?;
+    Hello::check(kind, &body, network, CLIENT_PROTOCOL_VERSION)?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use crate::crypto::SecretKey;
 use crate::error::ClientError;
 use crate::io::{NetError, tls};
 use crate::limits::TRANSACTION_BYTES_MAX;
-use crate::types::{ClientReply, Hello, LeafIndex, NetworkId, PROTOCOL_VERSION, Submit};
+use crate::types::{ClientReply, Hello, LeafIndex, NetworkId, CLIENT_PROTOCOL_VERSION, Submit};
 
 const NETWORK: NetworkId = NetworkId(*b"testnet1");
 
@@ -206,7 +206,7 @@ async fn misbehave(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn rubbish_ends_the_connection() {
-    let hello = Hello { version: PROTOCOL_VERSION, network: NETWORK }.encode().head;
+    let hello = Hello { version: CLIENT_PROTOCOL_VERSION, network: NETWORK }.encode().head;
     let with = |bytes: &[u8]| [hello.as_slice(), bytes].concat();
     let mut submit = Vec::new();
     Submit { request: 0, tx: Bytes::from_static(b"tx") }.encode_into(&mut submit);

@@ -39,7 +39,7 @@ use crate::log::LogOptions;
 use crate::mempool::{MempoolLimits, Ticket};
 use crate::node::{Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered};
 use crate::proof::checkpoint::CheckpointKeys;
-use crate::types::{AuthorityIndex, CommitIndex, LogSeq};
+use crate::types::{AuthorityIndex, CommitIndex, LogSeq, PROTOCOL_VERSION};
 
 /// Inputs that may wait for the core.
 const INPUTS_MAX: usize = 4_096;
@@ -176,6 +176,8 @@ fn node_config(config: &ConfigFile, own: AuthorityIndex, keys: &mut NodeKeys) ->
             block_bytes: values.payload.bytes,
         },
         execution_backlog_max: EXECUTION_BACKLOG_MAX,
+        protocol: PROTOCOL_VERSION,
+        first_life: true,
     }
 }
 

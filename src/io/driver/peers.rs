@@ -34,7 +34,7 @@ pub(super) fn run(
     };
     while let Some(event) = next() {
         let input = match event {
-            PeerEvent::Up(peer) => Ok(Input::PeerUp(peer)),
+            PeerEvent::Up { peer, version } => Ok(Input::PeerUp { peer, version }),
             PeerEvent::Down(peer) => Ok(Input::PeerDown(peer)),
             PeerEvent::Misbehaved { from, error } => {
                 warn!(peer = %from, %error, "a peer broke the protocol");
@@ -59,10 +59,12 @@ pub(super) fn run(
 
 fn check(committee: &Committee, from: AuthorityIndex, message: PeerMessage) -> Result<Input, PeerError> {
     Ok(match message {
-        PeerMessage::Header(header) => Input::Headers(vec![VerifiedHeader::verify(committee, header)?]),
+        PeerMessage::Header(header) => {
+            Input::Headers { from, headers: vec![VerifiedHeader::verify(committee, header)?] }
+        }
         PeerMessage::Headers(headers) => {
             let verified = headers.into_iter().map(|header| VerifiedHeader::verify(committee, header));
-            Input::Headers(verified.collect::<Result<_, _>>()?)
+            Input::Headers { from, headers: verified.collect::<Result<_, _>>()? }
         }
         PeerMessage::Payload { block, bytes } => {
             let payload =

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, Incoming, RecvStream, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
@@ -19,8 +20,8 @@ use super::link::{Counters, Link};
 use super::receive::{StreamEnd, read_hello, read_message};
 use super::{PeerEvent, Shared, Slot, close, lock};
 use crate::error::PeerError;
-use crate::io::tls;
-use crate::types::{AuthorityIndex, FRAME_HEAD_BYTES, Hello, PROTOCOL_VERSION};
+use crate::io::tls::{self, peer_version};
+use crate::types::{AuthorityIndex, FRAME_HEAD_BYTES, Hello, PROTOCOL_VERSION_OLDEST};
 
 /// Longest handshake, and longest wait for the hello after it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -219,7 +220,8 @@ async fn exchange(
     is_up: &mut bool,
 ) -> End {
     let slot = &shared.slots[peer.as_usize()];
-    match timeout(HANDSHAKE_TIMEOUT, greet(shared, connection)).await {
+    let version = version_of(connection);
+    match timeout(HANDSHAKE_TIMEOUT, greet(shared, connection, version)).await {
         Ok(Ok(())) => {}
         Ok(Err(end)) => return end,
         Err(_elapsed) => return End::NoHello,
@@ -230,23 +232,30 @@ async fn exchange(
     Counters::add(&slot.counters.connections, 1);
     info!(%peer, address = %connection.remote_address(), "peer connected");
     *is_up = true;
-    if shared.events.send(PeerEvent::Up(peer)).await.is_err() {
+    if shared.events.send(PeerEvent::Up { peer, version }).await.is_err() {
         return End::Stopped;
     }
     read_all(shared, slot, peer, connection).await
 }
 
+/// The version of the protocol that TLS has agreed on. (Without a common one the handshake fails.)
+fn version_of(connection: &Connection) -> u16 {
+    let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    let alpn = data.and_then(|data| data.protocol);
+    alpn.and_then(|alpn| peer_version(&alpn)).unwrap_or(PROTOCOL_VERSION_OLDEST)
+}
+
 /// Says hello and checks the peer's, both on the first stream of their direction.
-async fn greet(shared: &Shared, connection: &Connection) -> Result<(), End> {
+async fn greet(shared: &Shared, connection: &Connection, version: u16) -> Result<(), End> {
     let network = shared.committee.network();
-    let hello = Hello { version: PROTOCOL_VERSION, network }.encode();
+    let hello = Hello { version, network }.encode();
     let mut stream = connection.open_uni().await.map_err(End::Lost)?;
     // Errors of writing show again, by their cause, in what is read.
     let _ = stream.write_all(&hello.head).await;
     let _ = stream.finish();
     // Streams are accepted in the order in which the peer opened them.
     let mut stream = connection.accept_uni().await.map_err(End::Lost)?;
-    match read_hello(&mut stream, network).await {
+    match read_hello(&mut stream, network, version).await {
         Ok(_hello) => Ok(()),
         Err(StreamEnd::Misbehaved(error)) => Err(End::Misbehaved(error)),
         Err(StreamEnd::Lost) => Err(connection

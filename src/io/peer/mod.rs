@@ -116,7 +116,12 @@ impl Default for PeerLimits {
 #[derive(Debug)]
 pub enum PeerEvent {
     /// Connected, hello checked; from now on frames to it are queued.
-    Up(AuthorityIndex),
+    Up {
+        /// Who.
+        peer: AuthorityIndex,
+        /// The newest version of the protocol that both speak.
+        version: u16,
+    },
     /// Disconnected. Frames that were queued are lost. It is reconnected by itself.
     Down(AuthorityIndex),
     /// A message. Messages of one peer may overtake each other.

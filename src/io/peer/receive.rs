@@ -30,10 +30,14 @@ impl From<PeerError> for StreamEnd {
 }
 
 /// Reads the hello that has to be the first frame of a connection.
-pub(super) async fn read_hello(stream: &mut RecvStream, network: NetworkId) -> Result<Hello, StreamEnd> {
+pub(super) async fn read_hello(
+    stream: &mut RecvStream,
+    network: NetworkId,
+    version: u16,
+) -> Result<Hello, StreamEnd> {
     let (kind, len) = read_head(stream).await?;
     let body = if kind == HELLO { read_body(stream, len).await? } else { Bytes::new() };
-    Ok(Hello::check(kind, &body, network)?)
+    Ok(Hello::check(kind, &body, network, version)?)
 }
 
 /// Reads and decodes the one frame of a stream. Waits until `budget` has room for a large body.

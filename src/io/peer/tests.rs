@@ -71,7 +71,7 @@ impl Node {
     async fn wait_up(&mut self, n: usize) {
         for _ in 0..n {
             let event = self.next("peer up").await;
-            assert!(matches!(event, PeerEvent::Up(_)), "{event:?}");
+            assert!(matches!(event, PeerEvent::Up { version: PROTOCOL_VERSION, .. }), "{event:?}");
         }
     }
 
@@ -437,5 +437,5 @@ async fn the_key_exchange_is_post_quantum() {
     let config = identity.peer_client(secret(1).public()).unwrap();
     let first = config.crypto_provider().kx_groups[0].name();
     assert_eq!(first, rustls::NamedGroup::X25519MLKEM768);
-    assert_eq!(config.alpn_protocols, [b"salus/1"]);
+    assert_eq!(config.alpn_protocols, [b"salus/2", b"salus/1"]);
 }
