@@ -78,7 +78,9 @@ mod tests {
     use super::*;
     use crate::committee::Authority;
     use crate::crypto::SecretKey;
-    use crate::types::{AuthorityIndex, Digest, Epoch, HEADER_VERSION, Header, NetworkId, Round, Stake, TimestampMs};
+    use crate::types::{
+        AuthorityIndex, Digest, Epoch, HEADER_VERSION, Header, NetworkId, Round, Stake, TimestampMs,
+    };
 
     const NETWORK: NetworkId = NetworkId(*b"headers!");
 

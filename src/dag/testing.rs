@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{DagState, VerifiedHeader};
 use crate::committee::{Authority, Committee};
 use crate::types::{
-    AuthorityIndex, BlockRef, Epoch, HEADER_VERSION, Header, NetworkId, Payload, Round, SIGNATURE_BYTES, SignedHeader, Stake,
-    TimestampMs,
+    AuthorityIndex, BlockRef, Epoch, HEADER_VERSION, Header, NetworkId, Payload, Round, SIGNATURE_BYTES,
+    SignedHeader, Stake, TimestampMs,
 };
 
 /// A committee of `n` with stake 1 each.

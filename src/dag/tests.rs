@@ -7,7 +7,8 @@ use super::*;
 use crate::crypto::{Domain, Purpose, SecretKey};
 use crate::error::{HeaderFault, PeerError};
 use crate::types::{
-    AuthorityIndex, BlockRef, Epoch, HEADER_VERSION, Header, LogSeq, Payload, Round, SignedHeader, TimestampMs,
+    AuthorityIndex, BlockRef, Epoch, HEADER_VERSION, Header, LogSeq, Payload, Round, SignedHeader,
+    TimestampMs,
 };
 
 /// `rounds` full rounds of four authors, in causal order.

@@ -15,7 +15,8 @@ use crate::log::{Log, LogOptions, SimDisk, Survives};
 use crate::mempool::{MempoolLimits, PooledTransaction, Ticket};
 use crate::node::{LogKey, LogRecord, Node, NodeConfig, Now, Pace, RecordKind, Recovered, serve_from_log};
 use crate::types::{
-    AuthorityIndex, BlockRef, FetchRequest, LeafIndex, LogSeq, PROTOCOL_VERSION, Payload, PeerMessage, Round, TimestampMs, TxId,
+    AuthorityIndex, BlockRef, FetchRequest, LeafIndex, LogSeq, PROTOCOL_VERSION, Payload, PeerMessage, Round,
+    TimestampMs, TxId,
 };
 use crate::verify::{verify_payload, verify_transactions};
 

@@ -26,7 +26,8 @@ use crate::error::{ClientError, PeerError};
 use crate::io::quic::{self, Transport};
 use crate::io::{NetError, tls};
 use crate::types::{
-    CLIENT_PROTOCOL_VERSION, ClientReply, FRAME_HEAD_BYTES, HELLO, Hello, NetworkId, SUBMIT_FRAME, Submit, client_frame_limit,
+    CLIENT_PROTOCOL_VERSION, ClientReply, FRAME_HEAD_BYTES, HELLO, Hello, NetworkId, SUBMIT_FRAME, Submit,
+    client_frame_limit,
 };
 
 /// Longest handshake, and longest wait for the hello after it.

@@ -16,7 +16,7 @@ use crate::crypto::SecretKey;
 use crate::error::ClientError;
 use crate::io::{NetError, tls};
 use crate::limits::TRANSACTION_BYTES_MAX;
-use crate::types::{ClientReply, Hello, LeafIndex, NetworkId, CLIENT_PROTOCOL_VERSION, Submit};
+use crate::types::{CLIENT_PROTOCOL_VERSION, ClientReply, Hello, LeafIndex, NetworkId, Submit};
 
 const NETWORK: NetworkId = NetworkId(*b"testnet1");
 
