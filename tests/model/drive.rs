@@ -7,8 +7,8 @@ use salus::committee::{Authority, Committee};
 use salus::consensus::{Commit, Committer, Decision, LeaderSchedule, Linearizer, Slot};
 use salus::dag::{DagState, VerifiedHeader};
 use salus::types::{
-    AuthorityIndex, BlockRef, Epoch, Header, NetworkId, Payload, Round, SIGNATURE_BYTES, SignedHeader, Stake,
-    TimestampMs,
+    AuthorityIndex, BlockRef, Epoch, HEADER_VERSION, Header, NetworkId, Payload, Round, SIGNATURE_BYTES,
+    SignedHeader, Stake, TimestampMs,
 };
 
 use crate::explore::{AUTHORITIES, shown};
@@ -71,6 +71,7 @@ impl Judge {
                 _ => named.get(&author).copied(),
             });
             let header = Header {
+                version: HEADER_VERSION,
                 epoch: Epoch(0),
                 round: Round(u64::try_from(block.round).unwrap()),
                 author: AuthorityIndex::from_usize(block.author),
