@@ -8,6 +8,6 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use block_manager::{Admission, BlockManager};
+pub use block_manager::{Admission, BlockManager, ManagerLimits};
 pub use rules::VerifiedHeader;
 pub use state::{DagBlock, DagState};

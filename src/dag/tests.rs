@@ -31,7 +31,7 @@ fn full(rounds: u64) -> Vec<VerifiedHeader> {
 }
 
 fn admit(manager: &mut BlockManager, dag: &mut DagState, header: VerifiedHeader) -> Admission {
-    let admission = manager.admit(dag, header);
+    let admission = manager.admit(dag, header.header().author, header);
     if let Admission::Accepted(ready) = &admission {
         for header in ready {
             dag.insert(header.clone());
@@ -45,7 +45,7 @@ fn any_order_of_arrival_gives_the_same_dag() {
     let headers = full(6);
     for step in [1, 5, 7, 11, 13, 17, 19, 23] {
         let mut dag = DagState::new(committee(4), Round(0));
-        let mut manager = BlockManager::new(256);
+        let mut manager = BlockManager::new(4, ManagerLimits::default());
         // Steps that do not divide 24 visit every header once.
         for i in 0..headers.len() {
             admit(&mut manager, &mut dag, headers[(i * step + 23) % headers.len()].clone());
@@ -61,7 +61,7 @@ fn any_order_of_arrival_gives_the_same_dag() {
 fn a_suspended_header_names_what_it_waits_for() {
     let headers = full(2);
     let mut dag = DagState::new(committee(4), Round(0));
-    let mut manager = BlockManager::new(256);
+    let mut manager = BlockManager::new(4, ManagerLimits::default());
     let missing: Vec<BlockRef> = headers[..4].iter().map(|h| h.reference()).collect();
     let Admission::Suspended(mut news) = admit(&mut manager, &mut dag, headers[4].clone()) else { panic!() };
     news.sort_unstable();
@@ -75,11 +75,11 @@ fn a_suspended_header_names_what_it_waits_for() {
 #[test]
 fn floods_of_equivocations_are_refused_but_named_ones_enter() {
     let mut dag = DagState::new(committee(4), Round(0));
-    let mut manager = BlockManager::new(256);
+    let mut manager = BlockManager::new(4, ManagerLimits::default());
     let genesis: Vec<BlockRef> =
         dag.committee().indices().map(|a| dag.committee().genesis_block(a)).collect();
     let twin = |salt| header(1, 0, genesis.clone(), salt);
-    for salt in 0..4 {
+    for salt in 0..2 {
         assert!(matches!(admit(&mut manager, &mut dag, twin(salt)), Admission::Accepted(_)));
     }
     assert_eq!(admit(&mut manager, &mut dag, twin(4)), Admission::Refused);
@@ -100,11 +100,11 @@ fn floods_of_equivocations_are_refused_but_named_ones_enter() {
 #[test]
 fn a_flooded_slot_still_takes_what_another_names_through_the_flooder() {
     let mut dag = DagState::new(committee(4), Round(0));
-    let mut manager = BlockManager::new(256);
+    let mut manager = BlockManager::new(4, ManagerLimits::default());
     let genesis: Vec<BlockRef> =
         dag.committee().indices().map(|a| dag.committee().genesis_block(a)).collect();
     let twin = |salt| header(1, 0, genesis.clone(), salt);
-    for salt in 0..4 {
+    for salt in 0..2 {
         admit(&mut manager, &mut dag, twin(salt));
     }
     let row: Vec<BlockRef> = (1..4)
@@ -140,16 +140,16 @@ fn a_flooded_slot_still_takes_what_another_names_through_the_flooder() {
 fn what_is_far_ahead_is_refused() {
     let headers = full(9);
     let dag = DagState::new(committee(4), Round(0));
-    let mut manager = BlockManager::new(8);
-    assert!(matches!(manager.admit(&dag, headers[4 * 7].clone()), Admission::Suspended(_)));
-    assert_eq!(manager.admit(&dag, headers[4 * 8].clone()), Admission::Refused);
+    let mut manager = BlockManager::new(4, ManagerLimits { horizon: 8, ..ManagerLimits::default() });
+    assert!(matches!(manager.admit(&dag, AuthorityIndex(0), headers[4 * 7].clone()), Admission::Suspended(_)));
+    assert_eq!(manager.admit(&dag, AuthorityIndex(0), headers[4 * 8].clone()), Admission::Refused);
 }
 
 #[test]
 fn garbage_collection_releases_what_waited_for_it_alone() {
     let headers = full(8);
     let mut dag = DagState::new(committee(4), Round(0));
-    let mut manager = BlockManager::new(256);
+    let mut manager = BlockManager::new(4, ManagerLimits::default());
     for header in &headers[8..] {
         admit(&mut manager, &mut dag, header.clone());
     }

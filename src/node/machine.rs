@@ -6,14 +6,14 @@ use std::sync::Arc;
 use super::checkpoints::Checkpoints;
 use super::commits::CommitQueue;
 use super::effect::{Effect, Input, LogRecord, Reply};
-use super::fetcher::Fetcher;
+use super::fetcher::{self, Fetcher, Frontier};
 use super::proposer::Proposer;
 use super::recovery::Recovered;
 use super::versions::Versions;
 use crate::committee::Committee;
 use crate::consensus::{Committer, LeaderSchedule, Linearizer, Slot};
 use crate::crypto::{Domain, Purpose, SecretKey};
-use crate::dag::{Admission, BlockManager, DagState, VerifiedHeader};
+use crate::dag::{Admission, BlockManager, DagState, ManagerLimits, VerifiedHeader};
 use crate::error::PeerError;
 use crate::execute::{LedgerHead, Verdict};
 use crate::genesis::Genesis;
@@ -23,7 +23,7 @@ use crate::types::{
     TimestampMs,
 };
 
-/// Rounds that a header may be ahead of the DAG. What is farther ahead is fetched in ranges, in causal order.
+/// Rounds that a payload may be ahead of the DAG.
 const HORIZON_ROUNDS: u64 = 256;
 /// Multiple of the backlog of execution at which a node takes no more headers, so that its memory stays bounded.
 const OVERLOAD_FACTOR: u64 = 4;
@@ -173,7 +173,7 @@ impl Node {
         let mut node = Self {
             header_domain: Domain::new(Purpose::Header, genesis.network()),
             dag: DagState::new(Arc::clone(&committee), Round(0)),
-            manager: BlockManager::new(HORIZON_ROUNDS),
+            manager: BlockManager::new(committee.size(), ManagerLimits::default()),
             committer: Committer::new(schedule),
             linearizer: Linearizer::new(genesis.created(), parameters.gc_depth),
             next_slot: Slot { round: Round(1), rank: 0 },
@@ -231,7 +231,7 @@ impl Node {
             Input::PeerUp { peer, version } => self.on_peer_up(peer, version, out),
             Input::PeerDown(peer) => self.fetcher.peer_down(peer),
             Input::Headers { from, headers } => self.on_headers(now, from, headers, out),
-            Input::Payload { from, block, payload } => self.on_payload(from, block, payload, out),
+            Input::Payload { from, block, payload } => self.on_payload(now, from, block, payload, out),
             Input::Fetch { from, request } => self.on_fetch(from, request, out),
             Input::Transactions(txs) => self.on_transactions(txs, out),
             Input::Verified { block, verdicts } => self.on_verified(&block, verdicts),
@@ -245,7 +245,7 @@ impl Node {
     /// When to give [`Input::Tick`], on the monotonic clock; `None` if nothing waits for time.
     #[must_use]
     pub fn next_timeout(&self, now: Now) -> Option<u64> {
-        let fetch = self.fetcher.next_timeout(now);
+        let fetch = self.fetcher.next_timeout();
         [self.propose_timeout(now), fetch].into_iter().flatten().min()
     }
 
@@ -261,8 +261,8 @@ impl Node {
         }
         self.resend_latest(now, out);
         self.try_execute(out);
-        let (missing, dag) = (self.manager.missing(), &self.dag);
-        self.fetcher.poll(now, self.quorum_round, missing, dag, out);
+        let frontier = Frontier { quorum: self.quorum_round, undecided: self.next_slot.round };
+        self.fetcher.poll(now, frontier, &self.manager, &self.dag, out);
         self.checkpoints.settle(out);
         if let Some(reason) = self.checkpoints.divergence() {
             self.halted = true;
@@ -281,10 +281,13 @@ impl Node {
     fn on_headers(
         &mut self,
         now: Now,
-        _from: AuthorityIndex,
+        from: AuthorityIndex,
         headers: Vec<VerifiedHeader>,
         out: &mut Vec<Effect>,
     ) {
+        if headers.is_empty() {
+            self.fetcher.got_nothing(now, from);
+        }
         for header in headers {
             let block = header.reference();
             self.fetcher.saw_round(&block);
@@ -292,14 +295,14 @@ impl Node {
                 // Execution is far behind: what is refused here is fetched in ranges once it has caught up.
                 continue;
             }
-            match self.manager.admit(&self.dag, header) {
+            match self.manager.admit(&self.dag, from, header) {
                 Admission::Accepted(ready) => {
-                    self.fetcher.got_header(&block);
+                    self.fetcher.got_header(now, from, &block);
                     for header in ready {
                         self.accept(now, header, out);
                     }
                 }
-                Admission::Suspended(_) | Admission::Known => self.fetcher.got_header(&block),
+                Admission::Suspended(_) | Admission::Known => self.fetcher.got_header(now, from, &block),
                 // If it was asked for it still is, after a pause.
                 Admission::Refused => {}
             }
@@ -321,7 +324,7 @@ impl Node {
         }
         if self.dag.get(&block).is_some_and(|entry| entry.payload_seq.is_none()) {
             if let Some((from, payload)) = self.early_payloads.remove(&block) {
-                self.on_payload(from, block, payload, out);
+                self.on_payload(now, from, block, payload, out);
             }
             if self.dag.get(&block).is_some_and(|entry| entry.payload_seq.is_none()) {
                 self.fetcher.want_payload(now, block);
@@ -346,6 +349,7 @@ impl Node {
 
     fn on_payload(
         &mut self,
+        now: Now,
         from: AuthorityIndex,
         block: BlockRef,
         payload: Arc<Payload>,
@@ -371,7 +375,7 @@ impl Node {
             // Its commit waits for it, and is executed only from what is durable.
             out.push(Effect::Sync(seq));
         }
-        self.fetcher.got_payload(&block);
+        self.fetcher.got_payload(now, from, &block);
         self.dag.set_payload(&block, Arc::clone(&payload), seq);
         out.push(Effect::Verify { block, payload });
     }
@@ -406,7 +410,7 @@ impl Node {
 
     fn on_fetch(&self, from: AuthorityIndex, request: FetchRequest, out: &mut Vec<Effect>) {
         let held_back = |block: &BlockRef| self.proposer.is_held_back(block);
-        Fetcher::serve(&self.dag, held_back, from, request, out);
+        fetcher::serve(&self.dag, held_back, from, request, out);
     }
 
     /// The transactions of an own block that is done with.
