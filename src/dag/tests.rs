@@ -141,7 +141,10 @@ fn what_is_far_ahead_is_refused() {
     let headers = full(9);
     let dag = DagState::new(committee(4), Round(0));
     let mut manager = BlockManager::new(4, ManagerLimits { horizon: 8, ..ManagerLimits::default() });
-    assert!(matches!(manager.admit(&dag, AuthorityIndex(0), headers[4 * 7].clone()), Admission::Suspended(_)));
+    assert!(matches!(
+        manager.admit(&dag, AuthorityIndex(0), headers[4 * 7].clone()),
+        Admission::Suspended(_)
+    ));
     assert_eq!(manager.admit(&dag, AuthorityIndex(0), headers[4 * 8].clone()), Admission::Refused);
 }
 

@@ -205,7 +205,8 @@ impl BlockManager {
             // Far ahead, and needed: the only one of its slot.
             return Ok(None);
         }
-        let payer = needed_by.into_iter().find(|by| !self.accounts.is_proven(*by) && self.accounts.has_room(*by));
+        let payer =
+            needed_by.into_iter().find(|by| !self.accounts.is_proven(*by) && self.accounts.has_room(*by));
         let payer = payer.or_else(|| Some(block.author).filter(|author| self.accounts.has_room(*author)));
         payer.map(Some).ok_or(Refused)
     }

@@ -3,12 +3,7 @@
 use super::super::testing::{committee, header};
 use super::*;
 
-fn admit(
-    manager: &mut BlockManager,
-    dag: &mut DagState,
-    from: u16,
-    header: &VerifiedHeader,
-) -> Admission {
+fn admit(manager: &mut BlockManager, dag: &mut DagState, from: u16, header: &VerifiedHeader) -> Admission {
     let admission = manager.admit(dag, AuthorityIndex(from), header.clone());
     if let Admission::Accepted(ready) = &admission {
         for header in ready {
@@ -39,7 +34,12 @@ impl World {
                 .map(|author| {
                     let own = *last.iter().find(|block| block.author.as_usize() == author).unwrap();
                     let others = last.iter().filter(|block| **block != own).copied();
-                    header(round, AuthorityIndex::from_usize(author).0, std::iter::once(own).chain(others).collect(), 0)
+                    header(
+                        round,
+                        AuthorityIndex::from_usize(author).0,
+                        std::iter::once(own).chain(others).collect(),
+                        0,
+                    )
                 })
                 .collect();
             for header in &row {
@@ -68,7 +68,8 @@ impl World {
 
 /// A block that nobody has.
 fn ghost(round: u64, author: u16, salt: u64) -> BlockRef {
-    header(round, author, vec![BlockRef { author: AuthorityIndex(author), ..BlockRef::default() }], salt).reference()
+    header(round, author, vec![BlockRef { author: AuthorityIndex(author), ..BlockRef::default() }], salt)
+        .reference()
 }
 
 #[test]
@@ -140,7 +141,8 @@ fn colluding_equivocators_share_small_accounts() {
 fn equivocating_ancestors_of_honest_blocks_do_not_block_catching_up() {
     let limits = ManagerLimits { extra_blocks: 3, ..ManagerLimits::default() };
     let mut world = World::new(4, 1, 3, limits);
-    let twins: Vec<VerifiedHeader> = (0..20).map(|salt| world.block(1, world.genesis(0), &[], salt)).collect();
+    let twins: Vec<VerifiedHeader> =
+        (0..20).map(|salt| world.block(1, world.genesis(0), &[], salt)).collect();
     // The equivocator has its own later blocks need its twins, which fills its account.
     for twin in &twins[..10] {
         let later = world.block(2, twin.reference(), &[], 0);

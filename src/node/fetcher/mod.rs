@@ -28,8 +28,8 @@ use crate::limits::{ANCESTORS_MAX, FETCH_ANSWER_BYTES_MAX, FETCH_REFS_MAX, FETCH
 use crate::types::{AuthorityIndex, BLOCK_REF_BYTES, BlockRef, FetchRequest, PeerMessage, Round};
 use peers::{Kind, PeerSet, Peers, Pick, Question};
 
-pub use serve::serve_from_log;
 pub(super) use serve::serve;
+pub use serve::serve_from_log;
 
 /// Headers up to this many rounds above the quorum round are asked for by name; beyond it, in ranges.
 const BY_NAME_ROUNDS: u64 = 32;
@@ -250,9 +250,8 @@ impl Fetcher {
                 continue;
             }
             let namers = waiting.iter().flat_map(|by| manager.sender(by).into_iter().chain([by.author]));
-            let first = namers
-                .filter(|by| *by != self.own)
-                .find(|by| named[by.as_usize()] < WANTS_PER_NAMER_MAX);
+            let first =
+                namers.filter(|by| *by != self.own).find(|by| named[by.as_usize()] < WANTS_PER_NAMER_MAX);
             if let Some(first) = first {
                 named[first.as_usize()] += 1;
                 self.headers.insert(*block, Want::new(first, 0));

@@ -27,8 +27,7 @@ pub(in super::super) fn serve(
     let get = |block: &BlockRef| dag.get(block).filter(|_| !held_back(block));
     match request {
         FetchRequest::Headers(blocks) => {
-            let (here, elsewhere): (Vec<_>, Vec<_>) =
-                blocks.into_iter().partition(|b| dag.get(b).is_some());
+            let (here, elsewhere): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|b| dag.get(b).is_some());
             let headers = here.iter().filter_map(get).map(|entry| SignedHeader::clone(&entry.header));
             if !here.is_empty() || elsewhere.is_empty() {
                 answer_headers(to, headers, out);

@@ -112,7 +112,9 @@ impl World {
             self.in_flight_max[peer] = self.in_flight_max[peer].max(in_flight);
         }
         for effect in out {
-            let Effect::Send { to, message: PeerMessage::Fetch(request) } = effect else { panic!("{effect:?}") };
+            let Effect::Send { to, message: PeerMessage::Fetch(request) } = effect else {
+                panic!("{effect:?}")
+            };
             self.ask(to, request);
         }
     }
@@ -154,7 +156,8 @@ impl World {
             let answer = self.under_way.first_key_value().map_or(u64::MAX, |(key, _)| key.0);
             self.now_us = timer.min(answer).max(self.now_us + 1);
             assert!(self.now_us < 60_000_000, "{} blocks are still being asked for", self.fetcher.len());
-            while let Some(entry) = self.under_way.first_entry().filter(|entry| entry.key().0 <= self.now_us) {
+            while let Some(entry) = self.under_way.first_entry().filter(|entry| entry.key().0 <= self.now_us)
+            {
                 let (from, headers, payloads) = entry.remove();
                 self.deliver(from, headers);
                 for block in payloads {
@@ -213,10 +216,9 @@ fn dead_peers_cannot_hold_the_slots() {
                 Habit::Honest => assert!(world.asked[peer] >= all.len() / n),
                 // Its first window, what its timeouts left of it, and probes.
                 Habit::Dead => assert!(world.asked[peer] < 160, "n = {n}: {}", world.asked[peer]),
-                Habit::Stingy | Habit::Garbage => assert!(
-                    world.fetcher.peers.window(AuthorityIndex::from_usize(peer)) < 64,
-                    "{habit:?}"
-                ),
+                Habit::Stingy | Habit::Garbage => {
+                    assert!(world.fetcher.peers.window(AuthorityIndex::from_usize(peer)) < 64, "{habit:?}")
+                }
             }
         }
     }
@@ -270,8 +272,9 @@ fn one_that_names_what_does_not_exist_does_not_make_honest_peers_look_dead() {
     let genesis: Vec<BlockRef> = committee.indices().map(|a| committee.genesis_block(a)).collect();
     let row: Vec<BlockRef> = world.all.keys().copied().collect();
     world.deliver(AuthorityIndex(3), world.all.values().cloned().collect());
-    let ghosts: BTreeSet<BlockRef> =
-        (1..100).map(|salt| header(1, 2, vec![genesis[2], genesis[0], genesis[1], genesis[3]], salt).reference()).collect();
+    let ghosts: BTreeSet<BlockRef> = (1..100)
+        .map(|salt| header(1, 2, vec![genesis[2], genesis[0], genesis[1], genesis[3]], salt).reference())
+        .collect();
     for (salt, ghost) in ghosts.iter().enumerate() {
         let naming = header(2, 3, vec![row[3], row[0], row[1], *ghost], salt as u64);
         let _ = world.manager.admit(&world.dag, AuthorityIndex(3), naming);
@@ -300,17 +303,12 @@ fn a_request_with_nothing_to_give_is_answered() {
     let mut out = Vec::new();
     let range = FetchRequest::Range { from: Round(1), rounds: 4 };
     serve(&dag, |_| false, AuthorityIndex(2), range, &mut out);
-    let empty = |effect: &Effect| {
-        matches!(effect, Effect::Send { message: PeerMessage::Headers(headers), .. } if headers.is_empty())
-    };
+    let empty = |effect: &Effect| matches!(effect, Effect::Send { message: PeerMessage::Headers(headers), .. } if headers.is_empty());
     assert!(out.len() == 1 && empty(&out[0]), "{out:?}");
     let block = BlockRef { round: Round(7), ..BlockRef::default() };
     for request in [FetchRequest::Headers(vec![block]), FetchRequest::Payloads(vec![block])] {
         let answers = serve_from_log(&request, |_, _| Vec::new(), |_| Ok::<_, ()>(None)).unwrap();
-        assert!(
-            matches!(&answers[..], [PeerMessage::Headers(headers)] if headers.is_empty()),
-            "{answers:?}"
-        );
+        assert!(matches!(&answers[..], [PeerMessage::Headers(headers)] if headers.is_empty()), "{answers:?}");
         let bytes = answers[0].encode();
         assert!(matches!(
             PeerMessage::decode(bytes.head[4], bytes.head[5..].to_vec().into()),
