@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::committee::{Committee, StakeSum};
-use crate::crypto::{check_header_signature, evidence_holds};
+use crate::crypto::{Verifier, check_header_signature, check_header_signatures, evidence_holds};
 use crate::error::{HeaderFault, PeerError};
 use crate::limits::EVIDENCE_PER_HEADER_MAX;
 use crate::proof::checkpoint::Checkpoint;
@@ -30,13 +30,36 @@ impl VerifiedHeader {
         check_rules(committee, header.header())
             .map_err(|why| PeerError::InvalidHeader { block: header.reference(), why })?;
         check_header_signature(committee, &header)?;
+        Self::check_signed_parts(committee, header)
+    }
+
+    /// Checks what else is signed in a header.
+    fn check_signed_parts(committee: &Committee, header: SignedHeader) -> Result<Self, PeerError> {
         check_evidence(committee, &header)?;
         // A vote that does not hold counts for nothing; the header is valid all the same.
         let vote_holds = checkpoint_vote(header.header()).map(|vote| vote_holds(committee, &header, vote));
         Ok(Self(Arc::new(Checked { header, vote_holds })))
     }
 
-    /// A header that this node made itself, or verified before it wrote it to its log.
+    /// Checks many headers, signatures as one batch: one result for each, in their order.
+    pub fn verify_all(
+        committee: &Committee,
+        verifier: &mut Verifier,
+        headers: Vec<SignedHeader>,
+    ) -> Vec<Result<Self, PeerError>> {
+        let signed = check_header_signatures(verifier, committee, &headers);
+        headers
+            .into_iter()
+            .zip(signed)
+            .map(|(header, signed)| {
+                check_rules(committee, header.header())
+                    .map_err(|why| PeerError::InvalidHeader { block: header.reference(), why })?;
+                signed.and_then(|()| Self::check_signed_parts(committee, header))
+            })
+            .collect()
+    }
+
+    /// A header that this node made itself, or that was verified before, byte for byte.
     #[must_use]
     pub fn trusted(header: SignedHeader) -> Self {
         Self(Arc::new(Checked { header, vote_holds: None }))

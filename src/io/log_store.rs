@@ -1,28 +1,34 @@
 //! The thread that owns the block log.
 //!
-//! Whatever is queued when the disk is free becomes one group and one sync: an idle node syncs each record at once, a
-//! loaded one hundreds together. When nothing is queued the thread prepares the next segment and, after a pause, makes the
-//! watermark durable.
+//! Records wait for a sync that somebody asks for: nobody waits for the others' blocks to be durable, but for an own one
+//! or a commit, and those become durable together with all before them. Whatever is queued when the disk is free becomes
+//! one group and one sync. What nobody asks for is durable after a moment. When nothing is queued the thread prepares the
+//! next segment and, after a pause, makes the watermark durable.
+//!
+//! Handing over records never waits: the owner looks at [`LogWriter::is_full`] and stops what leads to more.
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 
 use super::disk::{FolderDisk, FolderFile};
 use crate::error::StorageError;
 use crate::log::{BlockIndex, Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Recovered};
 use crate::types::{BlockRef, LogSeq, NetworkId};
 
-/// Most commands that wait for the writer.
+/// Commands that wait for the writer above which it is full.
 pub const QUEUED_COMMANDS_MAX: usize = 4_096;
-/// Bytes of records that may wait for the writer; one larger record may wait alone.
+/// Bytes of records that wait for the writer above which it is full.
 pub const QUEUED_BYTES_MAX: usize = 32 << 20;
 /// Pending bytes at which the writer commits without looking whether more is queued.
 pub const COMMIT_BYTES: usize = 4 << 20;
+/// Time after which records become durable that nobody asked for.
+const COMMIT_PAUSE: Duration = Duration::from_millis(20);
 /// Idle time after which the watermark is made durable.
 const WATERMARK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -31,6 +37,8 @@ const WATERMARK_PAUSE: Duration = Duration::from_millis(50);
 pub enum LogEvent {
     /// All records up to and with this one are durable.
     Synced(LogSeq),
+    /// The writer was full and is no more.
+    Room,
     /// The disk failed. Nothing more becomes durable and the writer has ended: the node must halt.
     Failed(StorageError),
 }
@@ -40,42 +48,27 @@ enum Command {
     Sync { seq: LogSeq },
 }
 
-/// Bounds the bytes that are queued.
+/// What is queued.
 #[derive(Debug, Default)]
-struct Budget {
-    state: Mutex<BudgetState>,
-    freed: Condvar,
+struct Backlog {
+    commands: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
-struct BudgetState {
-    used: usize,
-    closed: bool,
-}
-
-impl Budget {
-    /// Waits for room; false if the writer has ended.
-    fn acquire(&self, len: usize) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |s: &mut BudgetState| !s.closed && s.used > 0 && s.used + len > QUEUED_BYTES_MAX;
-        let mut state = self.freed.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
-        state.used += len;
-        !state.closed
+impl Backlog {
+    fn add(&self, bytes: usize) {
+        self.commands.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
     }
 
-    fn release(&self, len: usize) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).used -= len;
-        self.freed.notify_all();
+    fn remove(&self, bytes: usize) {
+        self.commands.fetch_sub(1, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
-}
 
-/// Closes the budget however the writer ends, so that nobody waits for a thread that is gone.
-struct CloseOnDrop(Arc<Budget>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        self.0.freed.notify_all();
+    fn is_full(&self) -> bool {
+        self.commands.load(Ordering::Acquire) > QUEUED_COMMANDS_MAX
+            || self.bytes.load(Ordering::Acquire) > QUEUED_BYTES_MAX
     }
 }
 
@@ -83,7 +76,7 @@ impl Drop for CloseOnDrop {
 #[derive(Debug)]
 pub struct LogWriter {
     queue: Option<Sender<Command>>,
-    budget: Arc<Budget>,
+    backlog: Arc<Backlog>,
     thread: Option<JoinHandle<()>>,
     path: String,
 }
@@ -91,8 +84,7 @@ pub struct LogWriter {
 impl LogWriter {
     /// Starts the thread. It adds keys to `index` when their records are durable, and then calls `notify`.
     ///
-    /// `notify` must not block: the thread that feeds this queue may be the one that would have to unblock it. Watermarks
-    /// only grow, so a cell with the latest one and a wake-up is enough.
+    /// `notify` must not block. Watermarks only grow, so a cell with the latest one and a wake-up is enough.
     ///
     /// # Errors
     /// If the system has no thread to give.
@@ -101,27 +93,23 @@ impl LogWriter {
         index: Arc<BlockIndex>,
         notify: impl FnMut(LogEvent) + Send + 'static,
     ) -> Result<Self, StorageError> {
-        let (queue, commands) = bounded(QUEUED_COMMANDS_MAX);
-        let budget = Arc::new(Budget::default());
+        let (queue, commands) = unbounded();
+        let backlog = Arc::new(Backlog::default());
         let path = log.path();
-        let closer = CloseOnDrop(Arc::clone(&budget));
         let worker = Worker {
             log,
             index,
             commands,
-            budget: Arc::clone(&budget),
+            backlog: Arc::clone(&backlog),
             keys: Vec::new(),
             notify,
             told: LogSeq(0),
         };
         let thread = std::thread::Builder::new()
             .name("log-writer".into())
-            .spawn(move || {
-                let _closer = closer;
-                worker.run();
-            })
+            .spawn(move || worker.run())
             .map_err(|e| StorageError::io("start the writer thread of", &path, e))?;
-        Ok(Self { queue: Some(queue), budget, thread: Some(thread), path })
+        Ok(Self { queue: Some(queue), backlog, thread: Some(thread), path })
     }
 
     fn send(&self, command: Command) -> Result<(), StorageError> {
@@ -129,8 +117,14 @@ impl LogWriter {
         self.queue.as_ref().ok_or_else(halted)?.send(command).map_err(|_unsent| halted())
     }
 
+    /// Whether so much is queued that the owner should give nothing more until [`LogEvent::Room`].
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.backlog.is_full()
+    }
+
     /// Queues a record, whose body is the concatenation of `parts`; `key` is the block that it is found by. Records are
-    /// numbered without a gap ([`Log::append`]). Waits while the queue is full.
+    /// numbered without a gap ([`Log::append`]). Never waits.
     ///
     /// # Errors
     /// [`StorageError::Halted`] if the writer has ended; the reason went to `notify`.
@@ -141,9 +135,7 @@ impl LogWriter {
         parts: Vec<Bytes>,
         key: Option<BlockRef>,
     ) -> Result<(), StorageError> {
-        if !self.budget.acquire(parts.iter().map(Bytes::len).sum()) {
-            return Err(StorageError::Halted { path: self.path.clone() });
-        }
+        self.backlog.add(parts.iter().map(Bytes::len).sum());
         self.send(Command::Append { seq, kind, parts, key })
     }
 
@@ -153,6 +145,7 @@ impl LogWriter {
     /// # Errors
     /// As [`LogWriter::append`].
     pub fn sync(&self, seq: LogSeq) -> Result<(), StorageError> {
+        self.backlog.add(0);
         self.send(Command::Sync { seq })
     }
 
@@ -182,7 +175,7 @@ struct Worker<D: Disk, N> {
     log: Log<D>,
     index: Arc<BlockIndex>,
     commands: Receiver<Command>,
-    budget: Arc<Budget>,
+    backlog: Arc<Backlog>,
     keys: Vec<(u8, BlockRef, LogSeq)>,
     notify: N,
     told: LogSeq,
@@ -203,13 +196,15 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             {
                 asked |= self.take(command)?;
             }
-            self.commit(asked)?;
+            if asked || self.log.pending_bytes() >= COMMIT_BYTES {
+                self.commit(asked)?;
+            }
         }
         self.log.commit()?;
         self.log.sync_watermark()
     }
 
-    /// The next command; `None` when all senders are gone. Does the work of idle times meanwhile.
+    /// The next command; `None` when all senders are gone. Does what can wait meanwhile.
     fn next(&mut self) -> Result<Option<Command>, StorageError> {
         loop {
             match self.commands.try_recv() {
@@ -217,7 +212,13 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
                 Err(TryRecvError::Disconnected) => return Ok(None),
                 Err(TryRecvError::Empty) => {}
             }
-            if !self.log.is_prepared() {
+            if self.log.pending_bytes() > 0 {
+                match self.commands.recv_timeout(COMMIT_PAUSE) {
+                    Ok(command) => return Ok(Some(command)),
+                    Err(RecvTimeoutError::Timeout) => self.commit(false)?,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                }
+            } else if !self.log.is_prepared() {
                 self.log.prepare()?;
             } else if self.log.is_watermark_behind() {
                 match self.commands.recv_timeout(WATERMARK_PAUSE) {
@@ -233,18 +234,24 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
 
     /// Carries a command into the pending group; whether an answer was asked for.
     fn take(&mut self, command: Command) -> Result<bool, StorageError> {
-        match command {
+        let was_full = self.backlog.is_full();
+        let asked = match command {
             Command::Append { seq, kind, parts, key } => {
                 self.log.append(kind, seq, &parts)?;
-                self.budget.release(parts.iter().map(Bytes::len).sum());
+                self.backlog.remove(parts.iter().map(Bytes::len).sum());
                 self.keys.extend(key.map(|block| (kind, block, seq)));
-                Ok(false)
+                false
             }
             Command::Sync { seq } => {
                 assert!(seq < self.log.next_seq(), "a sync of record {seq}, which was not appended");
-                Ok(true)
+                self.backlog.remove(0);
+                true
             }
+        };
+        if was_full && !self.backlog.is_full() {
+            (self.notify)(LogEvent::Room);
         }
+        Ok(asked)
     }
 
     fn commit(&mut self, asked: bool) -> Result<(), StorageError> {
@@ -334,7 +341,7 @@ mod tests {
         loop {
             match event.recv_timeout(PATIENCE).unwrap() {
                 LogEvent::Synced(synced) if synced.0 >= seq => return,
-                LogEvent::Synced(_) => {}
+                LogEvent::Synced(_) | LogEvent::Room => {}
                 LogEvent::Failed(error) => panic!("{error}"),
             }
         }
@@ -346,7 +353,7 @@ mod tests {
         let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
         let index = Arc::new(BlockIndex::new());
         let (events, event) = crossbeam_channel::unbounded();
-        let (open_gate, gate) = bounded::<()>(1);
+        let (open_gate, gate) = crossbeam_channel::bounded::<()>(1);
         let notify = move |e| {
             events.send(e).unwrap();
             // Holds the writer until the test has queued the rest. Not what a node may do.
@@ -373,21 +380,31 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_queued_are_bounded_and_a_dead_writer_blocks_nobody() {
-        let budget = Arc::new(Budget::default());
-        assert!(budget.acquire(QUEUED_BYTES_MAX + 1), "one that is larger may wait alone");
-        let (done, result) = bounded(1);
-        let waiting = Arc::clone(&budget);
-        let second = std::thread::spawn(move || done.send(waiting.acquire(1)).unwrap());
-        assert!(result.try_recv().is_err(), "there is no room");
-        budget.release(QUEUED_BYTES_MAX + 1);
-        assert!(result.recv_timeout(PATIENCE).unwrap());
-        second.join().unwrap();
-        let closer = CloseOnDrop(Arc::clone(&budget));
-        let waiting = Arc::clone(&budget);
-        let third = std::thread::spawn(move || waiting.acquire(QUEUED_BYTES_MAX));
-        drop(closer);
-        assert!(!third.join().unwrap());
+    fn a_writer_says_when_it_is_full_and_when_it_has_room_again() {
+        let disk = SimDisk::new();
+        let (log, _) = Log::open(disk, NETWORK, small()).unwrap();
+        let (events, event) = crossbeam_channel::unbounded();
+        let (open_gate, gate) = crossbeam_channel::bounded::<()>(1);
+        let notify = move |e| {
+            events.send(e).unwrap();
+            let _ = gate.recv_timeout(PATIENCE);
+        };
+        let writer = LogWriter::spawn(log, Arc::new(BlockIndex::new()), notify).unwrap();
+        let append = |n| writer.append(LogSeq(n), 1, vec![body(n).into()], None).unwrap();
+        append(1);
+        writer.sync(LogSeq(1)).unwrap();
+        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(1))));
+        // The writer stands at the gate.
+        let last = QUEUED_COMMANDS_MAX as u64 + 2;
+        for n in 2..=last {
+            assert!(!writer.is_full());
+            append(n);
+        }
+        assert!(writer.is_full());
+        drop(open_gate);
+        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Room));
+        durable(&event, last);
+        assert!(!writer.is_full());
     }
 
     #[test]

@@ -5,6 +5,7 @@
     reason = "this is the room that has threads, clocks and files, so that no other needs them"
 )]
 
+mod bell;
 pub mod client_plane;
 pub mod disk;
 pub mod driver;

@@ -1,19 +1,21 @@
-//! The verification pipeline: bounded queues, a feeder that forms batches, and a rayon pool that verifies them.
+//! The verification pipeline: bounded queues, and threads that form batches and verify them.
 //!
-//! There are as many verifiers as threads. The feeder waits for an idle verifier, then for work, then takes whatever else
-//! is queued, up to [`BATCH_SIGNATURES_MAX`]. So an idle node verifies a lone transaction at once, a loaded one fills its
-//! batches while all verifiers are busy, and no timer is involved. Payloads of blocks go before client transactions:
-//! a flood of clients cannot hold up consensus.
+//! A thread that is idle takes whatever is queued, up to [`BATCH_SIGNATURES_MAX`]. So an idle node verifies a lone
+//! transaction at once, a loaded one fills its batches while all threads are busy, and no timer is involved. Payloads of
+//! blocks go before client transactions: a flood of clients cannot hold up consensus.
 //!
-//! Every job that was accepted is answered, also when the pool is dropped.
+//! Submitting takes no lock and never waits: the core does it. Every job that was accepted is answered, also when the pool
+//! is dropped.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select_biased};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use thiserror::Error;
 
+use super::bell::Bell;
 use crate::crypto::Verifier;
 use crate::error::ClientError;
 use crate::execute::{KeyDirectory, Verdict};
@@ -77,15 +79,17 @@ pub struct Busy(pub Job);
 /// The running pipeline. Dropping it waits until all accepted jobs are answered.
 #[derive(Debug)]
 pub struct VerifyPool {
-    /// Taken, which closes the queues, when the pool is dropped.
-    queues: Option<Queues>,
-    feeder: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Queues {
     clients: Sender<Vec<PendingTx>>,
     payloads: Sender<BlockPayload>,
+    waking: Arc<Waking>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// How the threads hear of work and of the end.
+#[derive(Debug)]
+struct Waking {
+    bell: Bell,
+    closed: AtomicBool,
 }
 
 impl VerifyPool {
@@ -101,33 +105,29 @@ impl VerifyPool {
         on_answer: impl Fn(Answer) + Send + Sync + 'static,
     ) -> Result<Self, PoolStartError> {
         let threads = config.threads.max(1);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("salus-verify-{i}"))
-            .build()
-            .map_err(|error| PoolStartError(error.to_string()))?;
-        let (idle, verifiers) = bounded(threads);
-        for i in 0..threads {
-            let seed = blake3::keyed_hash(&config.seed, &i.to_be_bytes());
-            let fresh = Verifier::new(seed.into(), config.cache_keys);
-            idle.send(fresh).unwrap_or_else(|_| unreachable!("the channel holds all verifiers"));
-        }
         let (clients, client_queue) = bounded(config.client_chunks_max.max(1));
         let (payloads, payload_queue) = bounded(config.payloads_max.max(1));
-        let feeder = Feeder {
-            pool,
-            shared: Arc::new(Shared { network, keys, idle, on_answer: Box::new(on_answer) }),
-            verifiers,
-            threads,
-            client_queue,
-            payload_queue,
-            cut: VecDeque::new(),
-        };
-        let feeder = std::thread::Builder::new()
-            .name("salus-verify-feeder".into())
-            .spawn(move || feeder.run())
-            .map_err(|error| PoolStartError(error.to_string()))?;
-        Ok(Self { queues: Some(Queues { clients, payloads }), feeder: Some(feeder) })
+        let waking = Arc::new(Waking { bell: Bell::new(threads), closed: AtomicBool::new(false) });
+        let queues = Queues { clients: client_queue, payloads: payload_queue, cut: VecDeque::new() };
+        let shared = Arc::new(Shared {
+            network,
+            keys,
+            queues: Mutex::new(queues),
+            waking: Arc::clone(&waking),
+            on_answer: Box::new(on_answer),
+        });
+        let mut pool = Self { clients, payloads, waking, threads: Vec::new() };
+        for seat in 0..threads {
+            let seed = blake3::keyed_hash(&config.seed, &seat.to_be_bytes());
+            let verifier = Verifier::new(seed.into(), config.cache_keys);
+            let shared = Arc::clone(&shared);
+            let thread = std::thread::Builder::new()
+                .name(format!("salus-verify-{seat}"))
+                .spawn(move || shared.run(seat, verifier))
+                .map_err(|error| PoolStartError(error.to_string()))?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
     }
 
     /// Queues a job, or gives it back if its queue is full. Never blocks.
@@ -135,33 +135,35 @@ impl VerifyPool {
     /// # Errors
     /// [`Busy`].
     pub fn try_submit(&self, job: Job) -> Result<(), Busy> {
-        let Some(queues) = &self.queues else { unreachable!("the queues are closed by dropping the pool") };
         match job {
-            Job::Transactions(chunk) => {
-                queues.clients.try_send(chunk).map_err(|refused| Busy(Job::Transactions(given_back(refused))))
-            }
+            Job::Transactions(chunk) => self
+                .clients
+                .try_send(chunk)
+                .map_err(|refused| Busy(Job::Transactions(given_back(refused))))?,
             Job::Payload(payload) => {
-                queues.payloads.try_send(payload).map_err(|refused| Busy(Job::Payload(given_back(refused))))
+                self.payloads.try_send(payload).map_err(|refused| Busy(Job::Payload(given_back(refused))))?
             }
         }
+        self.waking.bell.ring();
+        Ok(())
     }
 }
 
 fn given_back<T>(refused: TrySendError<T>) -> T {
     match refused {
         TrySendError::Full(job) => job,
-        TrySendError::Disconnected(_) => panic!("the verification feeder ended before its pool"),
+        TrySendError::Disconnected(_) => panic!("the verification threads ended before their pool"),
     }
 }
 
 impl Drop for VerifyPool {
     fn drop(&mut self) {
-        self.queues = None;
-        if let Some(feeder) = self.feeder.take()
-            && feeder.join().is_err()
-            && !std::thread::panicking()
-        {
-            panic!("the verification feeder panicked");
+        self.waking.closed.store(true, Ordering::SeqCst);
+        self.waking.bell.ring_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() && !std::thread::panicking() {
+                panic!("a verification thread panicked");
+            }
         }
     }
 }
@@ -170,8 +172,9 @@ impl Drop for VerifyPool {
 struct Shared {
     network: NetworkId,
     keys: KeyDirectory,
-    /// Where verifiers go when they are done.
-    idle: Sender<Verifier>,
+    /// Held by a thread while it forms a batch, never by who submits.
+    queues: Mutex<Queues>,
+    waking: Arc<Waking>,
     on_answer: Box<dyn Fn(Answer) + Send + Sync>,
 }
 
@@ -183,11 +186,38 @@ struct Piece {
 }
 
 impl Shared {
-    /// Verifies a batch, answers, and gives the verifier back.
-    fn verify(&self, mut verifier: Verifier, batch: Vec<Piece>) {
+    /// Verifies batches until the pool is closed and nothing is left.
+    fn run(&self, seat: usize, mut verifier: Verifier) {
+        loop {
+            // Read before the queues are: what was accepted before the end is found afterwards.
+            let closed = self.waking.closed.load(Ordering::SeqCst);
+            let (batch, is_more) = {
+                let mut queues = self.queues();
+                (queues.fill(), queues.is_work())
+            };
+            if is_more {
+                self.waking.bell.ring();
+            }
+            if !batch.is_empty() {
+                self.verify(&mut verifier, batch);
+            } else if closed {
+                return;
+            } else {
+                let is_work = || self.queues().is_work() || self.waking.closed.load(Ordering::SeqCst);
+                self.waking.bell.sleep(seat, None, is_work);
+            }
+        }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Verifies a batch and answers.
+    fn verify(&self, verifier: &mut Verifier, batch: Vec<Piece>) {
         let (units, origins): (Vec<Unit>, Vec<_>) =
             batch.into_iter().map(|piece| (piece.unit, piece.part_of)).unzip();
-        let found = verify_units(&mut verifier, self.network, &self.keys, units);
+        let found = verify_units(verifier, self.network, &self.keys, units);
         for (verdict, origin) in found.into_iter().zip(origins) {
             let answer = match (verdict, origin) {
                 (UnitVerdict::Transactions((verified, refused)), _) => {
@@ -200,8 +230,6 @@ impl Shared {
                 (self.on_answer)(answer);
             }
         }
-        // The feeder, which receives, lives until it has all verifiers back.
-        let _sent = self.idle.send(verifier);
     }
 }
 
@@ -228,57 +256,26 @@ impl Assembly {
     }
 }
 
-/// Forms batches and gives each to an idle verifier. Runs on a thread of its own.
-struct Feeder {
-    pool: rayon::ThreadPool,
-    shared: Arc<Shared>,
-    verifiers: Receiver<Verifier>,
-    threads: usize,
-    client_queue: Receiver<Vec<PendingTx>>,
-    payload_queue: Receiver<BlockPayload>,
+/// What waits to be verified.
+struct Queues {
+    clients: Receiver<Vec<PendingTx>>,
+    payloads: Receiver<BlockPayload>,
     /// What is left of the last job that was taken off a queue.
     cut: VecDeque<Piece>,
 }
 
-impl Feeder {
-    fn run(mut self) {
-        while let Ok(verifier) = self.verifiers.recv() {
-            if self.cut.is_empty() && !self.wait() {
-                // Each verifier that is out comes back when its answers are given.
-                for _ in 1..self.threads {
-                    let _returned = self.verifiers.recv();
-                }
-                return;
-            }
-            let batch = self.fill();
-            let shared = Arc::clone(&self.shared);
-            self.pool.spawn(move || shared.verify(verifier, batch));
-        }
-    }
-
-    /// Blocks until there is a job, and cuts it; `false` once the queues are closed and empty.
-    fn wait(&mut self) -> bool {
-        select_biased! {
-            recv(self.payload_queue) -> job => match job {
-                Ok(job) => self.cut_payload(&job),
-                // The queues are closed together. What was accepted before is still taken.
-                Err(_closed) => return self.take_queued(),
-            },
-            recv(self.client_queue) -> job => match job {
-                Ok(job) => self.cut_chunk(job),
-                Err(_closed) => return self.take_queued(),
-            },
-        }
-        true
+impl Queues {
+    fn is_work(&self) -> bool {
+        !self.cut.is_empty() || !self.payloads.is_empty() || !self.clients.is_empty()
     }
 
     /// Takes the next job off the queues and cuts it, if there is one.
     fn take_queued(&mut self) -> bool {
-        if let Ok(job) = self.payload_queue.try_recv() {
+        if let Ok(job) = self.payloads.try_recv() {
             self.cut_payload(&job);
             return true;
         }
-        if let Ok(job) = self.client_queue.try_recv() {
+        if let Ok(job) = self.clients.try_recv() {
             self.cut_chunk(job);
             return true;
         }

@@ -1,28 +1,33 @@
 //! The thread that owns the node: inputs from bounded queues in, effects out to those who carry them out.
+//!
+//! It never waits for another thread. What it gives away goes into queues that take everything at once; when one of them holds
+//! more than it should, the core takes no inputs until there is room, and who feeds it waits.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Sender, TrySendError};
 use tracing::{debug, error};
 
 use super::clock::Clock;
 use super::execution::Order;
-use super::intake::Replies;
+use super::inbox::{Gone, Inbox};
 use super::librarian::Desk;
+use super::load::{CoreLoad, LoadMeter};
+use super::outgoing::{Outgoing, Word};
 use crate::error::StorageError;
+use crate::io::bell::Bell;
 use crate::io::log_store::{LogEvent, LogWriter};
-use crate::io::peer::PeerNet;
 use crate::io::verify_pool::{Busy, Job, VerifyPool};
 use crate::node::{Effect, Input, Node, NodeStats};
 use crate::types::{BlockPayload, LogSeq};
 
-/// Inputs that are handled before the clock is read again.
+/// Inputs that are handled before figures are shown again.
 const INPUTS_PER_ROUND: usize = 64;
-/// Pause before a payload that the full pool refused is offered again.
-const POOL_PAUSE: Duration = Duration::from_millis(1);
+/// Pause before what a full queue refused is offered again.
+const OFFER_PAUSE: Duration = Duration::from_millis(1);
 /// Longest sleep, so that figures for operators stay fresh.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 
@@ -30,39 +35,38 @@ const SLEEP_MAX: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Signals {
     durable: AtomicU64,
-    wake: Sender<()>,
+    bell: Arc<Bell>,
     stop: AtomicBool,
     failure: Mutex<Option<String>>,
     stats: Mutex<NodeStats>,
-    busy_us: AtomicU64,
+    load: CoreLoad,
 }
 
 impl Signals {
-    pub(super) fn new() -> (Arc<Self>, Receiver<()>) {
-        let (wake, woken) = crossbeam_channel::bounded(1);
-        let signals = Self {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
             durable: AtomicU64::new(0),
-            wake,
+            bell: Arc::new(Bell::new(1)),
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
             stats: Mutex::new(NodeStats::default()),
-            busy_us: AtomicU64::new(0),
-        };
-        (Arc::new(signals), woken)
+            load: CoreLoad::default(),
+        })
     }
 
-    fn wake(&self) {
-        // Full means that it will wake up anyway.
-        let _ = self.wake.try_send(());
+    /// What the core sleeps on.
+    pub(super) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 
-    /// The log's word. Never blocks: the core may be waiting for room in the log's queue.
+    /// The log's word. Never blocks.
     pub(super) fn log_event(&self, event: LogEvent) {
         match event {
             LogEvent::Synced(seq) => {
                 self.durable.fetch_max(seq.0, Ordering::Release);
-                self.wake();
+                self.bell.ring();
             }
+            LogEvent::Room => self.bell.ring(),
             LogEvent::Failed(error) => self.fail(&error),
         }
     }
@@ -80,7 +84,7 @@ impl Signals {
 
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.wake();
+        self.bell.ring();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -96,9 +100,16 @@ impl Signals {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Microseconds that the core was not idle.
-    pub(super) fn busy_us(&self) -> u64 {
-        self.busy_us.load(Ordering::Relaxed)
+    /// Shows figures to others, unless somebody is reading them: the next ones come soon.
+    fn show(&self, stats: NodeStats) {
+        if let Ok(mut shown) = self.stats.try_lock() {
+            *shown = stats;
+        }
+    }
+
+    /// How busy the core is.
+    pub(super) fn load(&self) -> &CoreLoad {
+        &self.load
     }
 }
 
@@ -107,17 +118,23 @@ pub(super) struct Core {
     pub(super) node: Node,
     pub(super) clock: Clock,
     pub(super) signals: Arc<Signals>,
-    pub(super) inputs: Receiver<Input>,
-    pub(super) woken: Receiver<()>,
+    pub(super) inbox: Inbox,
     pub(super) log: LogWriter,
     pub(super) executor: Sender<Order>,
     pub(super) librarian: Desk,
     pub(super) pool: Arc<VerifyPool>,
-    pub(super) peers: Arc<PeerNet>,
-    pub(super) replies: Arc<Replies>,
-    /// Payloads that the full pool refused.
-    pub(super) unverified: VecDeque<BlockPayload>,
+    pub(super) outgoing: Outgoing,
+    pub(super) waiting: Waiting,
     pub(super) durable: LogSeq,
+    pub(super) meter: LoadMeter,
+}
+
+/// What full queues refused, to be offered again. The node bounds both: it gives few orders at a time, and the payloads lie
+/// in its DAG.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    payloads: VecDeque<BlockPayload>,
+    orders: VecDeque<Order>,
 }
 
 impl Core {
@@ -126,44 +143,76 @@ impl Core {
         let mut effects = Vec::new();
         self.handle(Input::Tick, &mut effects);
         while !self.signals.is_stopping() {
-            let sleep = self.sleep();
-            let first = select! {
-                recv(self.inputs) -> input => match input {
-                    Ok(input) => input,
-                    Err(_everybody_is_gone) => break,
-                },
-                recv(self.woken) -> _ => Input::Tick,
-                default(sleep) => Input::Tick,
-            };
-            let start = self.clock.now().monotonic_us;
-            self.handle(first, &mut effects);
-            for _ in 0..INPUTS_PER_ROUND {
-                let Ok(input) = self.inputs.try_recv() else { break };
-                self.handle(input, &mut effects);
+            match self.turn(&mut effects) {
+                Ok(true) => {}
+                Ok(false) => self.sleep(),
+                Err(Gone) => break,
             }
-            self.offer_payloads();
-            *self.signals.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.node.stats();
-            let busy = self.clock.now().monotonic_us - start;
-            self.signals.busy_us.fetch_add(busy, Ordering::Relaxed);
+            self.signals.show(self.node.stats());
         }
         self.log.close();
     }
 
-    fn sleep(&self) -> Duration {
+    /// Handles what there is, but not for long; whether there was anything.
+    fn turn(&mut self, effects: &mut Vec<Effect>) -> Result<bool, Gone> {
+        let mut handled = 0;
+        while handled < INPUTS_PER_ROUND && self.has_room() {
+            match self.inbox.take()? {
+                Some(input) => self.handle(input, effects),
+                None => break,
+            }
+            handled += 1;
+        }
+        if handled == 0 && self.has_room() && self.is_due() {
+            self.handle(Input::Tick, effects);
+            handled += 1;
+        }
+        self.offer();
+        Ok(handled > 0)
+    }
+
+    /// Whether what the next input leads to has somewhere to go.
+    fn has_room(&self) -> bool {
+        !self.log.is_full() && !self.outgoing.is_full()
+    }
+
+    /// Whether something has become possible without an input.
+    fn is_due(&self) -> bool {
         let now = self.clock.now();
+        self.is_more_durable() || self.node.next_timeout(now).is_some_and(|at| at <= now.monotonic_us)
+    }
+
+    fn is_more_durable(&self) -> bool {
+        self.signals.durable.load(Ordering::Acquire) > self.durable.0
+    }
+
+    fn sleep(&mut self) {
+        let now = self.clock.now();
+        self.meter.enter(&self.signals.load, now.monotonic_us);
         let until = self.node.next_timeout(now).map_or(SLEEP_MAX, |at| {
             Duration::from_micros(at.saturating_sub(now.monotonic_us)).min(SLEEP_MAX)
         });
-        if self.unverified.is_empty() { until } else { until.min(POOL_PAUSE) }
+        let has_room = self.has_room();
+        let waits = !self.waiting.payloads.is_empty() || !self.waiting.orders.is_empty();
+        let most = match (has_room, waits) {
+            (false, _) => SLEEP_MAX,
+            (true, true) => until.min(OFFER_PAUSE),
+            (true, false) => until,
+        };
+        self.signals.bell.sleep(0, Some(most), || {
+            let is_work = || !self.inbox.is_empty() || self.is_more_durable();
+            self.signals.is_stopping() || self.has_room() && (!has_room || is_work())
+        });
     }
 
     fn handle(&mut self, input: Input, effects: &mut Vec<Effect>) {
+        let start = self.clock.now();
         let durable = LogSeq(self.signals.durable.load(Ordering::Acquire));
         if durable > self.durable {
             self.durable = durable;
-            self.node.handle(self.clock.now(), Input::Synced(durable), effects);
+            self.node.handle(start, Input::Synced(durable), effects);
         }
-        self.node.handle(self.clock.now(), input, effects);
+        self.node.handle(start, input, effects);
         let mut given = std::mem::take(effects);
         for effect in given.drain(..) {
             if let Err(error) = self.carry_out(effect) {
@@ -172,23 +221,23 @@ impl Core {
         }
         // The room that they took is used again.
         *effects = given;
+        self.outgoing.flush();
+        self.meter.note(&self.signals.load, start.monotonic_us, self.clock.now().monotonic_us);
     }
 
     fn carry_out(&mut self, effect: Effect) -> Result<(), StorageError> {
         match effect {
-            // What a full queue drops, the peer asks for again.
-            Effect::Send { to, message } => {
-                self.peers.send(to, message.encode());
-            }
-            Effect::Broadcast(message) => {
-                self.peers.broadcast(message.encode());
-            }
+            Effect::Send { to, message } => self.outgoing.say(Word::Send(to, message)),
+            Effect::Broadcast(message) => self.outgoing.say(Word::Broadcast(message)),
             Effect::Append { seq, record } => {
                 let key = record.key().map(|key| key.block);
                 self.log.append(seq, record.kind() as u8, record.parts(), key)?;
             }
             Effect::Sync(seq) => self.log.sync(seq)?,
-            Effect::Verify { block, payload } => self.unverified.push_back(BlockPayload { block, payload }),
+            Effect::Verify { block, payload } => {
+                self.waiting.payloads.push_back(BlockPayload { block, payload });
+                self.offer_payloads();
+            }
             Effect::Execute(dag) => self.give(Order::Execute(Box::new(dag))),
             Effect::Publish(head) => self.give(Order::Publish(head)),
             Effect::ServeFromLog { to, request } => {
@@ -196,25 +245,40 @@ impl Core {
                     debug!(peer = %to, "a request for old blocks was dropped: the peer has too many; it will ask again");
                 }
             }
-            Effect::Reply { ticket, reply } => self.replies.reply(ticket, reply),
-            Effect::Blame { peer, error } => self.peers.blame(peer, &error),
+            Effect::Reply { ticket, reply } => self.outgoing.say(Word::Reply(ticket, reply)),
+            Effect::Blame { peer, error } => self.outgoing.say(Word::Blame(peer, error)),
             Effect::Halt(why) => self.signals.halt(why),
         }
         Ok(())
     }
 
-    /// The executor takes more orders than the node gives at a time, so this never waits.
-    fn give(&self, order: Order) {
-        if self.executor.send(order).is_err() && !self.signals.is_stopping() {
-            self.signals.halt("the executor has ended".to_owned());
+    fn give(&mut self, order: Order) {
+        self.waiting.orders.push_back(order);
+        self.offer_orders();
+    }
+
+    fn offer(&mut self) {
+        self.offer_payloads();
+        self.offer_orders();
+    }
+
+    fn offer_orders(&mut self) {
+        while let Some(order) = self.waiting.orders.pop_front() {
+            match self.executor.try_send(order) {
+                Ok(()) => {}
+                Err(TrySendError::Full(order)) => return self.waiting.orders.push_front(order),
+                Err(TrySendError::Disconnected(_)) if self.signals.is_stopping() => return,
+                Err(TrySendError::Disconnected(_)) => {
+                    return self.signals.halt("the executor has ended".to_owned());
+                }
+            }
         }
     }
 
     fn offer_payloads(&mut self) {
-        while let Some(payload) = self.unverified.pop_front() {
+        while let Some(payload) = self.waiting.payloads.pop_front() {
             if let Err(Busy(Job::Payload(payload))) = self.pool.try_submit(Job::Payload(payload)) {
-                self.unverified.push_front(payload);
-                break;
+                return self.waiting.payloads.push_front(payload);
             }
         }
     }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::info;
 
 use super::core::Signals;
+use super::inbox::CoreSender;
 use crate::crypto::SecretKey;
 use crate::error::StorageError;
 use crate::execute::{Executor, LedgerHead, SubDag};
@@ -77,7 +78,7 @@ pub(super) struct Execution {
     pub(super) shown: Arc<Shown>,
     pub(super) signals: Arc<Signals>,
     pub(super) orders: Receiver<Order>,
-    pub(super) core: Sender<Input>,
+    pub(super) core: CoreSender,
 }
 
 impl Execution {

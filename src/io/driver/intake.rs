@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
 use crate::error::ClientError;
@@ -18,6 +17,7 @@ use crate::types::{ClientReply, NetworkId, TxId};
 use crate::verify::VerifiedTx;
 
 use super::clock::Clock;
+use super::inbox::CoreSender;
 
 /// The client number of requests that came by HTTP; the client plane counts from 0 and never gets there.
 const HTTP_CLIENT: u64 = u64::MAX;
@@ -63,7 +63,7 @@ impl Waiting {
     }
 
     /// Hands verified transactions to the node.
-    pub(super) fn verified(&self, verified: Vec<VerifiedTx>, core: &Sender<Input>) {
+    pub(super) fn verified(&self, verified: Vec<VerifiedTx>, core: &CoreSender) {
         let pooled = verified
             .into_iter()
             .map(|tx| {

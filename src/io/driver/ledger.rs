@@ -8,6 +8,7 @@ use super::core::Signals;
 use super::execution::Shown;
 use super::intake::{HttpRequest, Intake, Replies};
 use super::metrics;
+use super::peers::PumpControl;
 use crate::committee::Committee;
 use crate::error::StorageError;
 use crate::execute::{self, Leaf, LedgerReader};
@@ -45,6 +46,7 @@ pub(super) struct Service {
     pub(super) shown: Arc<Shown>,
     pub(super) signals: Arc<Signals>,
     pub(super) peers: Arc<PeerNet>,
+    pub(super) pump: Arc<PumpControl>,
 }
 
 fn internal(error: &StorageError) -> ServeError {

@@ -13,9 +13,22 @@ type PerPeer = (&'static str, &'static str, fn(&PeerStats) -> u64);
 
 /// Everything known now. Made anew for each request: there are few, and nothing is kept twice.
 pub(super) fn text(service: &Service) -> String {
+    let registry = Registry::new();
+    for (name, help, value) in ledger_gauges(service).into_iter().chain(thread_gauges(service)) {
+        add(&registry, name, help, &[], &[(&[], value)]);
+    }
+    add_peers(&registry, service);
+    let mut out = Vec::new();
+    // Writing to memory does not fail, and the names are valid.
+    let _ = TextEncoder::new().encode(&registry.gather(), &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Where the node and the ledger stand.
+fn ledger_gauges(service: &Service) -> [Plain; 15] {
     let stats = service.signals.stats();
     let head = service.shown.head();
-    let plain: [Plain; 17] = [
+    [
         ("salus_round", "Round of the last own block", stats.own_round.0),
         ("salus_quorum_round", "Highest round with blocks of a quorum", stats.quorum_round.0),
         ("salus_commit", "Last commit that was decided", stats.commit.0),
@@ -39,17 +52,44 @@ pub(super) fn text(service: &Service) -> String {
         ),
         ("salus_leaders_committed", "Leader slots committed, since start", stats.committed_leaders),
         ("salus_leaders_skipped", "Leader slots skipped, since start", stats.skipped_leaders),
+    ]
+}
+
+/// What the node's threads have done.
+fn thread_gauges(service: &Service) -> [Plain; 7] {
+    let load = service.signals.load();
+    [
         ("salus_log_records", "Records in the block log", service.log.durable().0),
         (
             "salus_core_busy_us",
             "Microseconds that the consensus thread was not idle, since start",
-            service.signals.busy_us(),
+            load.busy_us(),
         ),
-    ];
-    let registry = Registry::new();
-    for (name, help, value) in plain {
-        add(&registry, name, help, &[], &[(&[], value)]);
-    }
+        (
+            "salus_core_busy_permille",
+            "Thousandths of the last ten seconds in which the consensus thread was not idle",
+            load.recent_permille(),
+        ),
+        (
+            "salus_core_longest_us",
+            "Microseconds that the longest input of the last ten seconds took on the consensus thread",
+            load.recent_longest_us(),
+        ),
+        ("salus_core_inputs", "Inputs of the consensus thread, since start", load.inputs()),
+        (
+            "salus_headers_verified",
+            "Headers whose signature was checked, since start",
+            service.pump.verified(),
+        ),
+        (
+            "salus_headers_repeated",
+            "Headers that had been verified before and came again, since start",
+            service.pump.repeated(),
+        ),
+    ]
+}
+
+fn add_peers(registry: &Registry, service: &Service) {
     let peers = service.peers.stats();
     let named: Vec<(String, _)> =
         peers.iter().map(|peer| (service.committee.authority(peer.peer).name.clone(), peer)).collect();
@@ -70,12 +110,8 @@ pub(super) fn text(service: &Service) -> String {
             named.iter().map(|(peer, stats)| ([peer.as_str()], value(stats))).collect();
         let rows: Vec<(&[&str], u64)> =
             rows.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
-        add(&registry, name, help, &["peer"], &rows);
+        add(registry, name, help, &["peer"], &rows);
     }
-    let mut out = Vec::new();
-    // Writing to memory does not fail, and the names above are valid.
-    let _ = TextEncoder::new().encode(&registry.gather(), &mut out);
-    String::from_utf8(out).unwrap_or_default()
 }
 
 fn add(registry: &Registry, name: &str, help: &str, labels: &[&str], rows: &[(&[&str], u64)]) {

@@ -10,17 +10,21 @@
 //! | `salus-verify-*` | check signatures in batches | transactions and payloads |
 //! | the runtime's | QUIC, HTTP | sockets |
 //!
-//! All queues between them are bounded. The core never waits for the pool, the executor or the network; the log may make it wait
-//! for room, and itself never waits for the core.
+//! The core waits for nobody and takes no lock that another thread holds for long. What it gives away is bounded by what it
+//! takes: it takes no inputs while the log or the way out hold more than they should, and the queue of inputs, which is bounded,
+//! then makes those wait who feed it.
 
 mod clock;
 mod core;
 mod execution;
+mod inbox;
 mod intake;
 mod ledger;
 mod librarian;
+mod load;
 mod metrics;
 mod open;
+mod outgoing;
 mod peers;
 
 pub use open::StartError;
@@ -31,11 +35,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 use tracing::info;
 
 use self::core::Signals;
 use self::execution::Shown;
+use self::peers::PumpControl;
 use crate::config::ConfigFile;
 use crate::genesis::Genesis;
 use crate::io::client_plane::ClientPlane;
@@ -52,7 +56,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// A validator that runs.
 pub struct Validator {
     signals: Arc<Signals>,
-    stopped: watch::Sender<bool>,
+    pump: Arc<PumpControl>,
     threads: Vec<JoinHandle<()>>,
     peers: Arc<PeerNet>,
     clients: ClientPlane,
@@ -134,13 +138,13 @@ impl Validator {
     /// The reason if the node halted by itself: what went wrong and what to do.
     pub fn stop(self) -> Result<(), String> {
         self.signals.stop();
-        let Self { signals, stopped, threads, peers, clients, http, runtime, .. } = self;
+        let Self { signals, pump, threads, peers, clients, http, runtime, .. } = self;
         runtime.block_on(async {
             http.shutdown().await;
             clients.shutdown().await;
         });
         peers.close();
-        let _ = stopped.send(true);
+        pump.stop();
         for thread in threads {
             if thread.join().is_err() {
                 signals.halt(

@@ -1,24 +1,26 @@
 //! Opens what a validator stands on, in the order in which one thing needs the other, and starts its threads.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 use thiserror::Error;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use super::clock::Clock;
-use super::core::{Core, Signals};
+use super::core::{Core, Signals, Waiting as Refused};
 use super::execution::{Execution, Shown, last_published, mend_tiles};
+use super::inbox::{CoreSender, Inbox};
 use super::intake::{Intake, Replies, Waiting};
 use super::ledger::Service;
 use super::librarian::{self, Desk, QUESTIONS_PER_PEER_MAX};
-use super::{Addresses, Validator, peers};
+use super::load::LoadMeter;
+use super::outgoing::Outgoing;
+use super::peers::{Pump, PumpControl};
+use super::{Addresses, Validator};
 use crate::committee::Committee;
 use crate::config::{ConfigError, ConfigFile};
 use crate::error::StorageError;
@@ -30,7 +32,7 @@ use crate::io::files::DataLock;
 use crate::io::http::{HttpConfig, HttpServer};
 use crate::io::keys::{KeyError, NodeKeys};
 use crate::io::log_store::LogStore;
-use crate::io::peer::{PeerEvent, PeerNet, PeerNetConfig};
+use crate::io::peer::{PeerEventSender, PeerEvents, PeerNet, PeerNetConfig, peer_events};
 use crate::io::state_store::StateStore;
 use crate::io::tile_store::TileStore;
 use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfig};
@@ -47,8 +49,8 @@ const INPUTS_MAX: usize = 4_096;
 const ORDERS_MAX: usize = 128;
 /// Requests for old blocks that may wait.
 const QUESTIONS_MAX: usize = QUESTIONS_PER_PEER_MAX * COMMITTEE_SIZE_MAX;
-/// Events of the network that may wait to be checked.
-const PEER_EVENTS_MAX: usize = 1_024;
+/// Events of one peer that may wait to be checked.
+const PEER_EVENTS_MAX: usize = 256;
 /// Client transactions and payloads that may wait for the pool.
 const POOL_CHUNKS_MAX: usize = 16_384;
 const POOL_PAYLOADS_MAX: usize = 256;
@@ -181,16 +183,21 @@ fn node_config(config: &ConfigFile, own: AuthorityIndex, keys: &mut NodeKeys) ->
     }
 }
 
+/// A secret seed from the operating system.
+fn secret_seed() -> Result<[u8; 32], StartError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(system)?;
+    Ok(seed)
+}
+
 fn start_pool(
     config: &ConfigFile,
     genesis: &Genesis,
     keys: &KeyDirectory,
-    core: &Sender<Input>,
+    core: &CoreSender,
     waiting: &Arc<Waiting>,
     replies: &Arc<Replies>,
 ) -> Result<Arc<VerifyPool>, StartError> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(system)?;
     let threads = match config.config().verify.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
@@ -200,7 +207,7 @@ fn start_pool(
         client_chunks_max: POOL_CHUNKS_MAX,
         payloads_max: POOL_PAYLOADS_MAX,
         cache_keys: CACHE_KEYS,
-        seed,
+        seed: secret_seed()?,
     };
     let (core, waiting, replies) = (core.clone(), Arc::clone(waiting), Arc::clone(replies));
     let on_answer = move |answer| match answer {
@@ -215,6 +222,17 @@ fn start_pool(
         }
     };
     Ok(Arc::new(VerifyPool::start(&pool, genesis.network(), keys.clone(), on_answer)?))
+}
+
+fn make_pump(
+    committee: &Arc<Committee>,
+    events: PeerEvents,
+    peers: &Arc<PeerNet>,
+    core: CoreSender,
+    control: &Arc<PumpControl>,
+) -> Result<Pump, StartError> {
+    let (committee, peers, control) = (Arc::clone(committee), Arc::clone(peers), Arc::clone(control));
+    Ok(Pump::new(committee, secret_seed()?, events, peers, core, control))
 }
 
 /// Halts the node if the thread that holds it ends by a panic: a validator without one of its threads must not seem to be well.
@@ -270,7 +288,7 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
     let mut keys = NodeKeys::load(&keys_dir)?;
     keys.check(committee.authority(own), &keys_dir)?;
 
-    let (signals, woken) = Signals::new();
+    let signals = Signals::new();
     let directory = KeyDirectory::default();
     let data = open_data(config, &genesis, own, &directory, &signals)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("salus-io").build();
@@ -285,7 +303,6 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
         keys,
         directory,
         signals,
-        woken,
     };
     wiring.connect(data, runtime)
 }
@@ -301,18 +318,20 @@ struct Wiring<'a> {
     keys: NodeKeys,
     directory: KeyDirectory,
     signals: Arc<Signals>,
-    woken: Receiver<()>,
 }
 
 impl Wiring<'_> {
     fn connect(self, data: Data, runtime: Runtime) -> Result<Validator, StartError> {
         let handle = runtime.handle().clone();
         let clock = Clock::start();
-        let (core_tx, core_rx) = bounded(INPUTS_MAX);
+        let (core_tx, inbox) = Inbox::new(INPUTS_MAX, Arc::clone(self.signals.bell()));
         let (waiting, replies) = (Arc::new(Waiting::default()), Arc::new(Replies::default()));
         let pool = start_pool(self.config, &self.genesis, &self.directory, &core_tx, &waiting, &replies)?;
-        let (events_tx, events_rx) = mpsc::channel(PEER_EVENTS_MAX);
+        let (events_tx, events) = peer_events(self.committee.size(), PEER_EVENTS_MAX);
         let peers = self.start_peers(&handle, events_tx)?;
+        let control = PumpControl::new(&events);
+        let (outgoing, carrier) = Outgoing::new(Arc::clone(self.signals.bell()));
+        handle.spawn(carrier.run(Arc::clone(&peers), Arc::clone(&replies)));
 
         let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
@@ -322,7 +341,7 @@ impl Wiring<'_> {
         let intake = || self.intake(&clock, &pool, &waiting);
         let clients = self.start_clients(&handle, intake())?;
         replies.attach(clients.clone());
-        let service = self.service(&data, intake(), &replies, &shown, &peers);
+        let service = self.service(&data, intake(), &replies, &shown, (&peers, &control));
         let http = self.start_http(&handle, service)?;
         let addresses = self.listening(&peers, &clients, &http)?;
 
@@ -342,28 +361,23 @@ impl Wiring<'_> {
             node: Node::new(self.node_config, &self.genesis, data.recovered, head, checkpoint),
             clock,
             signals: Arc::clone(&self.signals),
-            inputs: core_rx,
-            woken: self.woken,
+            inbox,
             log: data.store.writer,
             executor: orders_tx,
             librarian: Desk::new(questions_tx, self.committee.size()),
             pool,
-            peers: Arc::clone(&peers),
-            replies,
-            unverified: VecDeque::new(),
+            outgoing,
+            waiting: Refused::default(),
             durable: LogSeq(0),
+            meter: LoadMeter::default(),
         };
-        let (stopped, stop) = watch::channel(false);
-        let (reader, index) = (data.store.reader, data.store.index);
-        let (library_peers, pump_peers, committee) = (Arc::clone(&peers), Arc::clone(&peers), self.committee);
+        let (reader, index, library_peers) = (data.store.reader, data.store.index, Arc::clone(&peers));
         let library = move || librarian::run(&questions, &reader, &index, &library_peers);
-        let pump = move || peers::run(&handle, stop, events_rx, &committee, &pump_peers, &core_tx);
-        let threads = spawn_all(&self.signals, core, execution, library, pump)?;
-        let signals = self.signals;
-        let _lock = data.lock;
-        let started = Validator {
-            signals,
-            stopped,
+        let pump = make_pump(&self.committee, events, &peers, core_tx, &control)?;
+        let threads = spawn_all(&self.signals, core, execution, library, || pump.run())?;
+        Ok(Validator {
+            signals: self.signals,
+            pump: control,
             threads,
             peers,
             clients,
@@ -372,9 +386,8 @@ impl Wiring<'_> {
             replay_until,
             shown,
             runtime,
-            _lock,
-        };
-        Ok(started)
+            _lock: data.lock,
+        })
     }
 
     fn intake(&self, clock: &Clock, pool: &Arc<VerifyPool>, waiting: &Arc<Waiting>) -> Intake {
@@ -394,7 +407,7 @@ impl Wiring<'_> {
         intake: Intake,
         replies: &Arc<Replies>,
         shown: &Arc<Shown>,
-        peers: &Arc<PeerNet>,
+        (peers, pump): (&Arc<PeerNet>, &Arc<PumpControl>),
     ) -> Arc<Service> {
         Arc::new(Service {
             genesis: Arc::clone(&self.genesis),
@@ -408,14 +421,11 @@ impl Wiring<'_> {
             shown: Arc::clone(shown),
             signals: Arc::clone(&self.signals),
             peers: Arc::clone(peers),
+            pump: Arc::clone(pump),
         })
     }
 
-    fn start_peers(
-        &self,
-        runtime: &Handle,
-        events: mpsc::Sender<PeerEvent>,
-    ) -> Result<Arc<PeerNet>, StartError> {
+    fn start_peers(&self, runtime: &Handle, events: PeerEventSender) -> Result<Arc<PeerNet>, StartError> {
         let values = self.config.config();
         let key = crate::crypto::SecretKey::from_seed(&self.keys.network.seed());
         let mut config = PeerNetConfig::new(self.own, Arc::clone(&self.committee), key, values.listen.peers);

@@ -1,76 +1,265 @@
 //! The thread between the network of validators and the core: verifies headers and splits payloads, so that the core does
 //! neither.
+//!
+//! Peers take turns. Each turn takes a bounded number of headers of a peer, the rest of a large answer waits for the next;
+//! what was gathered in a round of turns is verified as one batch. A header that was verified before, byte for byte, is not
+//! verified again: several peers pass on the same block, and answers overlap.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::Sender;
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
+use super::inbox::{CoreSender, Gone};
 use crate::committee::Committee;
+use crate::crypto::Verifier;
 use crate::dag::VerifiedHeader;
 use crate::error::PeerError;
-use crate::io::peer::{PeerEvent, PeerNet};
+use crate::io::peer::{PeerEvent, PeerEvents, PeerEventsWaker, PeerNet, ReceiveCredit};
 use crate::node::Input;
-use crate::types::{AuthorityIndex, Payload, PeerMessage};
+use crate::types::{AuthorityIndex, BlockDigest, Payload, PeerMessage, SIGNATURE_BYTES, SignedHeader};
 
-/// Runs until it is told to stop, or the core is gone.
-pub(super) fn run(
-    runtime: &Handle,
-    mut stopped: watch::Receiver<bool>,
-    mut events: mpsc::Receiver<PeerEvent>,
-    committee: &Committee,
-    peers: &PeerNet,
-    core: &Sender<Input>,
-) {
-    let mut next = || {
-        runtime.block_on(async {
-            tokio::select! {
-                event = events.recv() => event,
-                _ = stopped.changed() => None,
-            }
+/// Headers of one peer that are verified before it is the next one's turn.
+const HEADERS_PER_TURN: usize = 32;
+/// Things to do that are gathered before they are done.
+const GATHERED_MAX: usize = 64;
+/// Headers of each author that are known to be verified.
+const KNOWN_PER_AUTHOR: usize = 256;
+/// Longest sleep; whatever comes ends it.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// Ends the thread, and shows what it did.
+#[derive(Debug)]
+pub(super) struct PumpControl {
+    stop: AtomicBool,
+    waker: PeerEventsWaker,
+    verified: AtomicU64,
+    repeated: AtomicU64,
+}
+
+impl PumpControl {
+    pub(super) fn new(events: &PeerEvents) -> Arc<Self> {
+        Arc::new(Self {
+            stop: AtomicBool::new(false),
+            waker: events.waker(),
+            verified: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
         })
-    };
-    while let Some(event) = next() {
-        let input = match event {
-            PeerEvent::Up { peer, version } => Ok(Input::PeerUp { peer, version }),
-            PeerEvent::Down(peer) => Ok(Input::PeerDown(peer)),
-            PeerEvent::Misbehaved { from, error } => {
-                warn!(peer = %from, %error, "a peer broke the protocol");
-                continue;
-            }
-            PeerEvent::Message { from, message, credit } => {
-                let input = check(committee, from, message).map_err(|error| (from, error));
-                drop(credit);
-                input
-            }
-        };
-        match input {
-            Ok(input) => {
-                if core.send(input).is_err() {
-                    return;
-                }
-            }
-            Err((from, error)) => peers.blame(from, &error),
-        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Headers whose signature was checked, since start.
+    pub(super) fn verified(&self) -> u64 {
+        self.verified.load(Ordering::Relaxed)
+    }
+
+    /// Headers that had been verified before, since start.
+    pub(super) fn repeated(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
     }
 }
 
-fn check(committee: &Committee, from: AuthorityIndex, message: PeerMessage) -> Result<Input, PeerError> {
-    Ok(match message {
-        PeerMessage::Header(header) => {
-            Input::Headers { from, headers: vec![VerifiedHeader::verify(committee, header)?] }
+/// The last headers of each author that were verified, by all of their bytes. An author crowds out nothing but its own.
+#[derive(Debug)]
+struct Known {
+    by_author: Vec<VecDeque<(BlockDigest, [u8; SIGNATURE_BYTES])>>,
+}
+
+impl Known {
+    fn new(authors: usize) -> Self {
+        Self { by_author: vec![VecDeque::new(); authors] }
+    }
+
+    /// Headers that carry something else that is signed are not kept: they are few.
+    fn contains(&self, header: &SignedHeader) -> bool {
+        let of_author = self.by_author.get(header.header().author.as_usize());
+        let (digest, signature) = (header.reference().digest, header.signature());
+        of_author.is_some_and(|known| known.iter().rev().any(|(d, s)| *d == digest && s == signature))
+    }
+
+    fn insert(&mut self, header: &SignedHeader) {
+        if !header.header().system.is_empty() {
+            return;
         }
-        PeerMessage::Headers(headers) => {
-            let verified = headers.into_iter().map(|header| VerifiedHeader::verify(committee, header));
-            Input::Headers { from, headers: verified.collect::<Result<_, _>>()? }
+        let known = &mut self.by_author[header.header().author.as_usize()];
+        if known.len() == KNOWN_PER_AUTHOR {
+            known.pop_front();
         }
-        PeerMessage::Payload { block, bytes } => {
-            let payload =
-                Payload::decode(bytes).map_err(|source| PeerError::Malformed { what: "payload", source })?;
-            Input::Payload { from, block, payload: Arc::new(payload) }
+        known.push_back((header.reference().digest, *header.signature()));
+    }
+}
+
+/// An answer with many headers that is being worked off.
+struct Answer {
+    headers: std::vec::IntoIter<SignedHeader>,
+    _credit: ReceiveCredit,
+}
+
+/// Something to hand to the core.
+enum Work {
+    Ready(Input),
+    Headers { from: AuthorityIndex, headers: Vec<SignedHeader> },
+}
+
+/// The same, with headers that need no look, and gaps for those that are being verified.
+enum Sorted {
+    Ready(Input),
+    Headers { from: AuthorityIndex, headers: Vec<Option<VerifiedHeader>> },
+}
+
+/// What the thread owns.
+pub(super) struct Pump {
+    committee: Arc<Committee>,
+    verifier: Verifier,
+    known: Known,
+    events: PeerEvents,
+    answers: Vec<Option<Answer>>,
+    peers: Arc<PeerNet>,
+    core: CoreSender,
+    control: Arc<PumpControl>,
+}
+
+impl Pump {
+    /// `seed` is secret and from the operating system; see [`Verifier::new`].
+    pub(super) fn new(
+        committee: Arc<Committee>,
+        seed: [u8; 32],
+        events: PeerEvents,
+        peers: Arc<PeerNet>,
+        core: CoreSender,
+        control: Arc<PumpControl>,
+    ) -> Self {
+        let n = committee.size();
+        Self {
+            verifier: Verifier::new(seed, n),
+            known: Known::new(n),
+            answers: (0..n).map(|_| None).collect(),
+            committee,
+            events,
+            peers,
+            core,
+            control,
         }
-        PeerMessage::Fetch(request) => Input::Fetch { from, request },
-    })
+    }
+
+    /// Runs until it is told to stop, or the core is gone.
+    pub(super) fn run(mut self) {
+        while !self.control.is_stopped() {
+            let work = self.gather();
+            if work.is_empty() {
+                self.events.sleep(SLEEP_MAX, || self.control.is_stopped());
+            } else if self.hand_over(work).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes a bounded amount of what is there, peers in turn.
+    fn gather(&mut self) -> Vec<Work> {
+        let mut work = Vec::new();
+        for peer in 0..self.answers.len() {
+            self.go_on(peer, &mut work);
+        }
+        while work.len() < GATHERED_MAX
+            && let Some(event) = self.events.try_next_of(|peer| self.answers[peer].is_none())
+        {
+            match event {
+                PeerEvent::Up { peer, version } => work.push(Work::Ready(Input::PeerUp { peer, version })),
+                PeerEvent::Down(peer) => work.push(Work::Ready(Input::PeerDown(peer))),
+                PeerEvent::Misbehaved { from, error } => {
+                    warn!(peer = %from, %error, "a peer broke the protocol");
+                }
+                PeerEvent::Message { from, message, credit } => match message {
+                    PeerMessage::Header(header) => work.push(Work::Headers { from, headers: vec![header] }),
+                    PeerMessage::Headers(headers) => {
+                        let answer = Answer { headers: headers.into_iter(), _credit: credit };
+                        self.answers[from.as_usize()] = Some(answer);
+                        self.go_on(from.as_usize(), &mut work);
+                    }
+                    PeerMessage::Payload { block, bytes } => match Payload::decode(bytes) {
+                        Ok(payload) => {
+                            let payload = Arc::new(payload);
+                            work.push(Work::Ready(Input::Payload { from, block, payload }));
+                        }
+                        Err(source) => {
+                            self.peers.blame(from, &PeerError::Malformed { what: "payload", source });
+                        }
+                    },
+                    PeerMessage::Fetch(request) => work.push(Work::Ready(Input::Fetch { from, request })),
+                },
+            }
+        }
+        work
+    }
+
+    /// The next part of a peer's answer.
+    fn go_on(&mut self, peer: usize, work: &mut Vec<Work>) {
+        let Some(answer) = &mut self.answers[peer] else { return };
+        let headers: Vec<_> = answer.headers.by_ref().take(HEADERS_PER_TURN).collect();
+        if answer.headers.len() == 0 {
+            self.answers[peer] = None;
+        }
+        work.push(Work::Headers { from: AuthorityIndex::from_usize(peer), headers });
+    }
+
+    /// Verifies what has to be, and gives all of it to the core.
+    fn hand_over(&mut self, work: Vec<Work>) -> Result<(), Gone> {
+        let mut unknown = Vec::new();
+        let work: Vec<Sorted> = work.into_iter().map(|work| self.sort(work, &mut unknown)).collect();
+        self.control.verified.fetch_add(unknown.len() as u64, Ordering::Relaxed);
+        let verified = VerifiedHeader::verify_all(&self.committee, &mut self.verifier, unknown);
+        for header in verified.iter().filter_map(|verified| verified.as_ref().ok()) {
+            self.known.insert(header);
+        }
+        let mut verified = verified.into_iter();
+        for work in work {
+            let (from, headers) = match work {
+                Sorted::Ready(input) => {
+                    self.core.send(input)?;
+                    continue;
+                }
+                Sorted::Headers { from, headers } => (from, headers),
+            };
+            // All of them, so that what follows is of the next item, also if one of these does not hold.
+            let headers: Vec<Result<VerifiedHeader, PeerError>> = headers
+                .into_iter()
+                .filter_map(|known| known.map_or_else(|| verified.next(), |header| Some(Ok(header))))
+                .collect();
+            match headers.into_iter().collect() {
+                Ok(headers) => self.core.send(Input::Headers { from, headers })?,
+                Err(error) => {
+                    self.peers.blame(from, &error);
+                    self.answers[from.as_usize()] = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sorts out the headers whose signature is to be checked.
+    fn sort(&self, work: Work, unknown: &mut Vec<SignedHeader>) -> Sorted {
+        let (from, headers) = match work {
+            Work::Ready(input) => return Sorted::Ready(input),
+            Work::Headers { from, headers } => (from, headers),
+        };
+        let mut sort = |header: SignedHeader| {
+            if self.known.contains(&header) {
+                self.control.repeated.fetch_add(1, Ordering::Relaxed);
+                return Some(VerifiedHeader::trusted(header));
+            }
+            unknown.push(header);
+            None
+        };
+        Sorted::Headers { from, headers: headers.into_iter().map(&mut sort).collect() }
+    }
 }

@@ -6,6 +6,7 @@
 )]
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::HandshakeData;
@@ -197,7 +198,7 @@ async fn run(shared: &Arc<Shared>, peer: AuthorityIndex, connection: &Connection
         warn!(%peer, %address, %error, "peer misbehaved, connection closed");
         Counters::add(&slot.counters.misbehaved, 1);
         let event = PeerEvent::Misbehaved { from: peer, error: error.clone() };
-        if shared.events.send(event).await.is_err() {
+        if shared.events.send(peer, event).await.is_err() {
             return (End::Stopped, is_up);
         }
     } else if let End::Lost(ConnectionError::LocallyClosed) = &end {
@@ -207,7 +208,7 @@ async fn run(shared: &Arc<Shared>, peer: AuthorityIndex, connection: &Connection
     } else if let End::Lost(error) = &end {
         info!(%peer, %address, %error, "peer disconnected");
     }
-    if is_up && shared.events.send(PeerEvent::Down(peer)).await.is_err() {
+    if is_up && shared.events.send(peer, PeerEvent::Down(peer)).await.is_err() {
         return (End::Stopped, is_up);
     }
     (end, is_up)
@@ -232,7 +233,7 @@ async fn exchange(
     Counters::add(&slot.counters.connections, 1);
     info!(%peer, address = %connection.remote_address(), "peer connected");
     *is_up = true;
-    if shared.events.send(PeerEvent::Up { peer, version }).await.is_err() {
+    if shared.events.send(peer, PeerEvent::Up { peer, version }).await.is_err() {
         return End::Stopped;
     }
     read_all(shared, slot, peer, connection).await
@@ -272,7 +273,10 @@ async fn read_all(shared: &Arc<Shared>, slot: &Slot, peer: AuthorityIndex, conne
         tokio::select! {
             stream = connection.accept_uni(), if readers.len() < limit => match stream {
                 Ok(stream) => {
-                    readers.spawn(read_one(shared.clone(), peer, stream));
+                    let read = read_one(shared.clone(), peer, stream);
+                    if let Some(Err(end)) = read_or_spawn(&mut readers, read).await {
+                        return end;
+                    }
                 }
                 Err(error) => return drain(readers, error).await,
             },
@@ -285,6 +289,22 @@ async fn read_all(shared: &Arc<Shared>, slot: &Slot, peer: AuthorityIndex, conne
                     return End::Replaced;
                 }
             }
+        }
+    }
+}
+
+/// Reads a frame that is here as a whole, as most are, without making a task for it.
+async fn read_or_spawn(
+    readers: &mut JoinSet<Result<(), End>>,
+    read: impl Future<Output = Result<(), End>> + Send + 'static,
+) -> Option<Result<(), End>> {
+    let mut read = Box::pin(read);
+    let first = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
+    match first {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => {
+            readers.spawn(read);
+            None
         }
     }
 }
@@ -306,7 +326,7 @@ async fn read_one(shared: Arc<Shared>, from: AuthorityIndex, mut stream: RecvStr
             Counters::add(&slot.counters.received_frames, 1);
             Counters::add(&slot.counters.received_bytes, (FRAME_HEAD_BYTES + len) as u64);
             let event = PeerEvent::Message { from, message, credit };
-            shared.events.send(event).await.map_err(|_closed| End::Stopped)
+            shared.events.send(from, event).await.map_err(|_closed| End::Stopped)
         }
         Err(StreamEnd::Lost) => Ok(()),
         Err(StreamEnd::Misbehaved(error)) => Err(End::Misbehaved(error)),

@@ -7,12 +7,13 @@
 //!
 //! **Bounds.** Sending never waits: each peer and class of frame has a queue bounded in frames and bytes, and what does
 //! not fit is dropped and counted, since the protocol asks again for what it misses. Receiving waits: when the
-//! channel of events is full, streams are not read, their credit is not renewed, and the sender stops. A peer occupies at
+//! queue of a peer's events is full, its streams are not read, their credit is not renewed, and it stops. A peer occupies at
 //! most [`PeerLimits::receive_bytes`] with large frames, its streams times the size of a header with small
 //! ones, and the connection's window.
 
 mod backoff;
 mod connection;
+mod events;
 mod link;
 mod receive;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use std::time::Duration;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, VarInt};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::NetError;
@@ -41,6 +42,8 @@ use crate::types::{AuthorityIndex, Frame, FrameClass, PeerMessage};
 use tracing::warn;
 
 use link::{Counters, Link, WireFrame};
+
+pub use events::{PeerEventSender, PeerEvents, PeerEventsWaker, peer_events};
 
 /// Application error codes that a connection is closed with (RFC 9000, section 20.2).
 pub mod close {
@@ -192,7 +195,7 @@ struct Shared {
     committee: Arc<Committee>,
     addresses: Vec<String>,
     limits: PeerLimits,
-    events: mpsc::Sender<PeerEvent>,
+    events: PeerEventSender,
     slots: Vec<Slot>,
 }
 
@@ -244,19 +247,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl PeerNet {
-    /// Binds the endpoint and starts to dial and accept on `runtime`. Events go to `events`; while it is full nothing
-    /// is read from any peer.
+    /// Binds the endpoint and starts to dial and accept on `runtime`. Events go to `events`; while a peer's
+    /// queue is full nothing is read from it.
     ///
     /// # Errors
     /// If the address cannot be bound, or the network key is not the one of the genesis.
     ///
     /// # Panics
     /// If `own` is not in the committee or `addresses` has not one entry for each validator.
-    pub fn start(
-        config: PeerNetConfig,
-        runtime: &Handle,
-        events: mpsc::Sender<PeerEvent>,
-    ) -> Result<Self, NetError> {
+    pub fn start(config: PeerNetConfig, runtime: &Handle, events: PeerEventSender) -> Result<Self, NetError> {
         let PeerNetConfig { own, committee, key, listen, addresses, congestion, limits } = config;
         assert!(committee.contains(own), "validator {own} of a committee of {}", committee.size());
         assert_eq!(addresses.len(), committee.size(), "one address for each validator");

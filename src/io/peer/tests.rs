@@ -55,12 +55,12 @@ fn config(committee: &Arc<Committee>, own: usize) -> PeerNetConfig {
 
 struct Node {
     net: PeerNet,
-    events: mpsc::Receiver<PeerEvent>,
+    events: PeerEvents,
 }
 
 impl Node {
     fn start(config: PeerNetConfig, capacity: usize) -> Self {
-        let (sender, events) = mpsc::channel(capacity);
+        let (sender, events) = peer_events(config.committee.size(), capacity);
         Self { net: PeerNet::start(config, &Handle::current(), sender).unwrap(), events }
     }
 
@@ -197,7 +197,7 @@ async fn a_stranger_who_dials_is_refused_in_the_handshake() {
         Err(error) => error,
     };
     assert!(matches!(error, ConnectionError::ConnectionClosed(_)), "a TLS alert, not {error:?}");
-    assert!(node.events.try_recv().is_err());
+    assert!(node.events.try_next().is_none());
     assert_eq!(node.net.stats()[0].connections, 0);
 }
 
@@ -210,7 +210,7 @@ async fn a_stranger_who_listens_is_refused_in_the_handshake() {
     let incoming = within("a dial", stranger.endpoint.accept()).await.unwrap();
     let error = within("refusal", incoming.into_future()).await.expect_err("the dialler has refused the key");
     assert!(matches!(error, ConnectionError::ConnectionClosed(_)), "a TLS alert, not {error:?}");
-    assert!(node.events.try_recv().is_err());
+    assert!(node.events.try_next().is_none());
     assert_eq!(node.net.stats()[0].connections, 0);
 }
 
@@ -328,7 +328,7 @@ async fn a_newer_connection_of_a_peer_takes_the_place_of_the_older() {
 async fn restart(committee: &Arc<Committee>, own: usize) -> Node {
     within("the old port", async {
         loop {
-            let (sender, events) = mpsc::channel(64);
+            let (sender, events) = peer_events(committee.size(), 64);
             match PeerNet::start(config(committee, own), &Handle::current(), sender) {
                 Ok(net) => return Node { net, events },
                 Err(NetError::Bind { .. }) => tokio::task::yield_now().await,
@@ -415,7 +415,7 @@ async fn a_port_in_use_is_named() {
     let committee = committee(2, NETWORK);
     let config = config(&committee, 0);
     let taken = UdpSocket::bind(config.listen).unwrap();
-    let error = PeerNet::start(config, &Handle::current(), mpsc::channel(1).0).unwrap_err().to_string();
+    let error = PeerNet::start(config, &Handle::current(), peer_events(2, 1).0).unwrap_err().to_string();
     assert!(
         error.contains("listen.peers") && error.contains(&taken.local_addr().unwrap().to_string()),
         "{error}"
@@ -427,7 +427,7 @@ async fn a_key_that_is_not_the_validators_is_refused() {
     let committee = committee(2, NETWORK);
     let mut config = config(&committee, 0);
     config.key = secret(9);
-    let error = PeerNet::start(config, &Handle::current(), mpsc::channel(1).0).unwrap_err();
+    let error = PeerNet::start(config, &Handle::current(), peer_events(2, 1).0).unwrap_err();
     assert!(matches!(error, NetError::ForeignKey { ref validator, .. } if validator == "v0"), "{error}");
 }
 
