@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
+use super::byzantine::Lies;
 use crate::execute::{Executed, LedgerHead, Outcome, SubDag};
 use crate::types::{BlockDigest, BlockRef, CommitIndex, Digest, LeafIndex, Round, TxId};
 
@@ -59,6 +60,9 @@ pub enum Violation {
     /// A transaction met an end that the workload does not provoke.
     #[error("transaction {0} ended as {1}")]
     Outcome(TxId, String),
+    /// No order explains what callers saw.
+    #[error("history: {0}")]
+    History(String),
     /// Something was not final long after the faults had stopped.
     #[error(
         "liveness: {waiting} transactions wait {after_s} simulated seconds after the faults stopped; {state}"
@@ -102,6 +106,8 @@ pub struct Report {
     pub checkpoints: u64,
     /// Times that somebody Byzantine was blamed.
     pub blamed: u64,
+    /// What those did.
+    pub lies: Lies,
     /// Most blocks in the DAG of any validator.
     pub dag_blocks_max: usize,
 }

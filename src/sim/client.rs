@@ -11,10 +11,20 @@ use crate::types::{
     RecordAnchor, Roles, TimestampMs, Transaction, TxId,
 };
 
-/// Transactions that a client has in flight.
-const WINDOW: usize = 16;
-/// After this long without an answer a transaction is submitted again.
-const PATIENCE_US: u64 = 4_000_000;
+/// How a client behaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manners {
+    /// Transactions that it has in flight.
+    pub(super) window: usize,
+    /// After this long without an answer a transaction is submitted again.
+    pub(super) patience_us: u64,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self { window: 16, patience_us: 4_000_000 }
+    }
+}
 
 /// A transaction without an answer.
 #[derive(Debug)]
@@ -33,6 +43,7 @@ pub(super) struct Client {
     /// The key that everything but its own registration is signed with, once that is final.
     operational: OrgSigner,
     registered: bool,
+    pub(super) manners: Manners,
     peers: Vec<OrgId>,
     next_request: u64,
     in_flight: BTreeMap<u64, InFlight>,
@@ -60,6 +71,7 @@ impl Client {
             root: signer(0, SecretKey::from_seed(&root.seed())),
             operational: signer(1, SecretKey::from_seed(&seed)),
             registered: false,
+            manners: Manners::default(),
             peers,
             next_request: 0,
             in_flight: BTreeMap::new(),
@@ -76,7 +88,7 @@ impl Client {
 
     /// A new transaction, if the window has room: its request number.
     pub(super) fn make(&mut self, random: &mut Random, now_us: u64, wall: TimestampMs) -> Option<u64> {
-        if self.in_flight.len() >= WINDOW || (!self.registered && self.next_request > 0) {
+        if self.in_flight.len() >= self.manners.window || (!self.registered && self.next_request > 0) {
             return None;
         }
         let request = self.next_request;
@@ -98,7 +110,7 @@ impl Client {
             self.operational.sign(&body, wall, salt)
         };
         let id = tx.id();
-        self.in_flight.insert(request, InFlight { tx, id, due_us: now_us + PATIENCE_US });
+        self.in_flight.insert(request, InFlight { tx, id, due_us: now_us + self.manners.patience_us });
         Some(request)
     }
 
@@ -166,7 +178,7 @@ impl Client {
         let mut requests = Vec::new();
         for (request, waiting) in &mut self.in_flight {
             if waiting.due_us <= now_us {
-                waiting.due_us = now_us + PATIENCE_US;
+                waiting.due_us = now_us + self.manners.patience_us;
                 requests.push(*request);
             }
         }
@@ -176,7 +188,7 @@ impl Client {
     /// A refusal that will pass: soon again.
     pub(super) fn refused(&mut self, request: u64, now_us: u64) {
         if let Some(waiting) = self.in_flight.get_mut(&request) {
-            waiting.due_us = waiting.due_us.min(now_us + PATIENCE_US / 8);
+            waiting.due_us = waiting.due_us.min(now_us + self.manners.patience_us / 8);
         }
     }
 

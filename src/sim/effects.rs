@@ -46,7 +46,7 @@ impl World {
             }
             Effect::Sync(LogSeq(_)) => {
                 // A disk that hangs now and then leaves much in flight for a crash to cut off.
-                let most = if self.random.chance(30) { 400_000 } else { 5_000 };
+                let most = if self.config.faults && self.random.chance(30) { 400_000 } else { 5_000 };
                 self.after(100, most, Event::Sync { host, life });
             }
             Effect::Verify { block, payload } => {
@@ -73,6 +73,7 @@ impl World {
             Effect::Publish(head) => {
                 self.report.checkpoints += 1;
                 self.note(b"publish", host, &head.certified.checkpoint.root.0);
+                self.running(host).published = Some(head.certified);
             }
             Effect::Blame { peer, error } => self.blame(host, peer, &error.to_string())?,
             Effect::Halt(what) if self.is_honest(host) => {
@@ -143,6 +144,8 @@ impl World {
             hosts: self.hosts.len(),
             committee: self.post.committee(),
             key: self.hosts[host].key(),
+            cosign_key: &self.hosts[host].cosign_key(),
+            origin: &self.genesis.origin(),
             random: &mut self.random,
         };
         ask(hook.as_mut(), &mut view)

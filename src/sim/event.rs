@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::linear::Ask;
 use super::mail::Letter;
 use crate::error::ClientError;
 use crate::execute::{Executed, SubDag, Verdict};
@@ -22,6 +23,8 @@ pub(super) enum Event {
     Submit { client: usize, request: u64, host: usize },
     Reply { client: usize, request: u64, reply: Answer },
     Load { client: usize },
+    Session { caller: usize },
+    Read { caller: usize, ask: Ask, host: usize },
     Fault,
     Start { host: usize },
     Persist { host: usize, life: u64 },

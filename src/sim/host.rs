@@ -8,12 +8,15 @@ use bytes::Bytes;
 use super::random::Random;
 use crate::crypto::{SecretKey, Verifier};
 use crate::error::{ClientError, StorageError};
-use crate::execute::{Executed, Executor, KeyDirectory, MemStore, SubDag, TransactionStatus, Verdict};
+use crate::execute::{
+    Executed, Executor, KeyDirectory, LedgerReader, MemStore, SubDag, TransactionStatus, Verdict,
+};
 use crate::genesis::Genesis;
 use crate::ingress::admit;
 use crate::log::{Log, LogOptions, SimDisk, Survives};
 use crate::mempool::{MempoolLimits, PooledTransaction, Ticket};
 use crate::node::{LogKey, LogRecord, Node, NodeConfig, Now, Pace, RecordKind, Recovered, serve_from_log};
+use crate::proof::checkpoint::CertifiedCheckpoint;
 use crate::types::{
     AuthorityIndex, BlockRef, FetchRequest, LeafIndex, LogSeq, PROTOCOL_VERSION, Payload, PeerMessage, Round,
     TimestampMs, TxId,
@@ -31,7 +34,7 @@ pub(super) struct Host {
     key: SecretKey,
     genesis: Arc<Genesis>,
     seeds: HostSeeds,
-    pace: Pace,
+    pub(super) pace: Pace,
     disk: SimDisk,
     store: MemStore,
     /// The state as it was last made durable.
@@ -61,6 +64,8 @@ pub(super) struct Running {
     index: BTreeMap<LogKey, LogSeq>,
     /// When the executor is done with what it was given.
     pub(super) executor_free_us: u64,
+    /// Latest checkpoint that it published.
+    pub(super) published: Option<CertifiedCheckpoint>,
     /// When the next tick is scheduled.
     pub(super) tick_us: Option<u64>,
 }
@@ -91,6 +96,11 @@ impl Host {
     /// The key that it signs headers with.
     pub(super) fn key(&self) -> &SecretKey {
         &self.key
+    }
+
+    /// The key that it cosigns checkpoints with.
+    pub(super) fn cosign_key(&self) -> SecretKey {
+        SecretKey::from_seed(&self.seeds.cosign)
     }
 
     /// What its clock shows.
@@ -143,6 +153,7 @@ impl Host {
             log,
             index,
             executor_free_us: 0,
+            published: None,
             tick_us: None,
         });
         Ok(())
@@ -210,6 +221,11 @@ impl Running {
         }
         let tx = verified.pop().unwrap_or_else(|| unreachable!("one transaction went in"));
         Ok(PooledTransaction { id: tx.id(), tx: tx.transaction().clone(), ticket: Some(ticket) })
+    }
+
+    /// Answers questions about its state.
+    pub(super) fn reader(&self) -> LedgerReader<MemStore> {
+        self.executor.reader()
     }
 
     /// Where a transaction was executed.

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 
+use super::byzantine::Lies;
 use super::random::Random;
 use crate::committee::Committee;
 use crate::crypto::SecretKey;
@@ -24,11 +25,16 @@ pub(super) struct View<'a> {
     pub(super) committee: &'a Committee,
     /// The key that its validator signs headers with.
     pub(super) key: &'a SecretKey,
+    /// The key that it cosigns checkpoints with.
+    pub(super) cosign_key: &'a SecretKey,
+    /// Origin line of the network's checkpoints.
+    pub(super) origin: &'a str,
     pub(super) random: &'a mut Random,
 }
 
 /// Something that a Byzantine validator puts on the wire.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "they live for as long as it takes to send them")]
 pub(super) enum Outgoing {
     /// A well-formed message, whatever it says.
     Message(PeerMessage),
@@ -44,6 +50,11 @@ pub(super) trait Intercept: Debug {
     /// Whether what arrived from `from` reaches the node.
     fn incoming(&mut self, _view: &mut View<'_>, _from: usize, _message: &PeerMessage) -> bool {
         true
+    }
+
+    /// How often it did what.
+    fn lies(&self) -> Lies {
+        Lies::new()
     }
 
     /// What it sends of its own accord; asked whenever its node's timer fires.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::checker::Violation;
 use super::event::{Answer, Event};
+use super::linear::SESSIONS;
 use super::world::{World, storage};
 use crate::error::ClientError;
 use crate::execute::Outcome;
@@ -33,11 +34,11 @@ impl World {
     }
 
     pub(super) fn submit(&mut self, client: usize, request: u64, host: usize) -> Result<(), Violation> {
-        let Some((tx, id)) =
-            self.clients[client].get(request).map(|waiting| (waiting.tx.clone(), waiting.id))
-        else {
-            return Ok(());
+        let found = match &self.sessions {
+            Some(sessions) if client >= SESSIONS => sessions.get(request),
+            _ => self.clients[client].get(request).map(|waiting| (waiting.tx.clone(), waiting.id)),
         };
+        let Some((tx, id)) = found else { return Ok(()) };
         if self.hosts[host].running.is_none() {
             return Ok(());
         }
@@ -59,6 +60,9 @@ impl World {
     }
 
     pub(super) fn reply(&mut self, client: usize, request: u64, reply: Answer) -> Result<(), Violation> {
+        if client >= SESSIONS {
+            return self.session_reply(request, reply);
+        }
         let leaf = match reply {
             Answer::Known(leaf)
             | Answer::Node(Reply::Final(Outcome::Executed { leaf, .. } | Outcome::Duplicate { leaf })) => {

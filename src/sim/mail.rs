@@ -88,7 +88,10 @@ impl PostOffice {
 
     /// A frame, whoever built it.
     pub(super) fn frame(&mut self, kind: u8, body: Bytes) -> Arc<Letter> {
-        Arc::new(match PeerMessage::decode(kind, body) {
+        // As a reader does: the head is judged before there is a body.
+        let [a, b, c, d] = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let read = frame_head([a, b, c, d, kind]).and_then(|_| PeerMessage::decode(kind, body));
+        Arc::new(match read {
             Ok(message) => {
                 let opened = self.open(&message);
                 Letter { message: Some(message), opened }

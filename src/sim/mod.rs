@@ -6,14 +6,15 @@
 //! blamed; and at the end: whatever a client was told is final is found on every validator, and everything that was submitted
 //! becomes final once the faults stop.
 
+pub mod byzantine;
 mod checker;
 mod client;
 mod effects;
 mod event;
 mod faults;
 mod host;
-#[allow(dead_code, reason = "the interface for Byzantine behaviours, whole before its users")]
 mod intercept;
+pub mod linear;
 mod load;
 mod mail;
 mod network;
@@ -21,6 +22,7 @@ mod random;
 mod setup;
 #[cfg(test)]
 mod tests;
+pub mod twins;
 mod world;
 
 pub use checker::{Report, Violation};

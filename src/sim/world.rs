@@ -4,11 +4,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use super::byzantine::Attack;
 use super::checker::{Checker, Report, Violation};
 use super::client::{Client, root_key};
 use super::event::{Event, Scheduled};
 use super::host::{Host, Running};
 use super::intercept::Cast;
+use super::linear::Sessions;
 use super::mail::PostOffice;
 use super::network::{Network, NetworkConfig};
 use super::random::Random;
@@ -19,7 +21,7 @@ use crate::types::{AuthorityIndex, Digest, OrgId, PROTOCOL_VERSION};
 
 pub(super) const SECOND_US: u64 = 1_000_000;
 /// Quiet time at the end of the faults' phase in which everything has to become final.
-const DRAIN_US: u64 = 60 * SECOND_US;
+pub(super) const DRAIN_US: u64 = 60 * SECOND_US;
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,12 +58,12 @@ pub(super) fn run_cast(seed: u64, config: &SimConfig, cast: Cast) -> Result<Repo
     world.boot_all()?;
     world.run_until(config.duration_us)?;
     world.heal()?;
-    world.drain()?;
+    world.drain(DRAIN_US, SECOND_US / 2)?;
     world.finish()
 }
 
 pub(super) struct World {
-    config: SimConfig,
+    pub(super) config: SimConfig,
     pub(super) cast: Cast,
     pub(super) genesis: Arc<Genesis>,
     pub(super) random: Random,
@@ -70,6 +72,8 @@ pub(super) struct World {
     /// One for each authority, then one for each twin.
     pub(super) hosts: Vec<Host>,
     pub(super) clients: Vec<Client>,
+    /// Callers whose histories are judged, instead of clients.
+    pub(super) sessions: Option<Sessions>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
     pub(super) now_us: u64,
@@ -110,6 +114,7 @@ impl World {
             random,
             hosts,
             clients,
+            sessions: None,
             queue: BinaryHeap::new(),
             order: 0,
             now_us: 0,
@@ -136,6 +141,9 @@ impl World {
         }
         for client in 0..self.clients.len() {
             self.after(0, SECOND_US, Event::Load { client });
+        }
+        for caller in self.sessions.as_ref().map_or(0..0, Sessions::callers) {
+            self.after(0, SECOND_US, Event::Session { caller });
         }
         if self.config.faults {
             self.after(SECOND_US, 4 * SECOND_US, Event::Fault);
@@ -169,24 +177,25 @@ impl World {
         Ok(())
     }
 
-    /// Waits until everything submitted is final and all validators are through with it.
-    pub(super) fn drain(&mut self) -> Result<(), Violation> {
+    /// Waits until everything submitted is final and all validators are through with it, and looks at it every `step_us`.
+    pub(super) fn drain(&mut self, most_us: u64, step_us: u64) -> Result<(), Violation> {
         let start = self.now_us;
         while self.waiting() > 0 || !self.is_settled()? {
-            if self.now_us >= start + DRAIN_US {
+            if self.now_us >= start + most_us {
                 return Err(Violation::Stuck {
                     waiting: self.waiting(),
                     after_s: (self.now_us - start) / SECOND_US,
                     state: self.describe(),
                 });
             }
-            self.run_until(self.now_us + SECOND_US / 2)?;
+            self.run_until(self.now_us + step_us)?;
         }
         Ok(())
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.clients.iter().map(Client::waiting).sum()
+        let sessions = self.sessions.as_ref().map_or(0, Sessions::waiting);
+        self.clients.iter().map(Client::waiting).sum::<usize>() + sessions
     }
 
     /// Whether every validator holds everything that was acknowledged, where it was said to be.
@@ -219,6 +228,14 @@ impl World {
 
     pub(super) fn finish(mut self) -> Result<Report, Violation> {
         let head = self.checker.last().copied();
+        if !self.cast.twins.is_empty() {
+            self.report.lies.insert(Attack::StolenKey, self.cast.twins.len() as u64);
+        }
+        for adversary in self.cast.intercepts.values() {
+            for (attack, times) in adversary.lies() {
+                *self.report.lies.entry(attack).or_default() += times;
+            }
+        }
         self.report.trace = Digest(self.trace.finalize().into());
         self.report.simulated_us = self.now_us;
         self.report.commits = head.map_or(0, |head| head.commit.0);
@@ -313,6 +330,11 @@ impl World {
                 self.load(client);
                 Ok(())
             }
+            Event::Session { caller } => {
+                self.session(caller);
+                Ok(())
+            }
+            Event::Read { caller, ask, host } => self.read(caller, ask, host),
             Event::Fault => self.fault(),
             Event::Start { host } if self.hosts[host].running.is_none() => self.start(host),
             Event::PeerUp { .. }

@@ -1,10 +1,15 @@
 //! Runs whole simulated networks over many seeds, on all cores, and reports the first seed of each violation.
 #![allow(clippy::disallowed_methods, reason = "a tool tells how long its work took")]
 
+mod attacks;
+mod linear;
+mod sweep;
+mod twins;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use salus::sim::{NetworkConfig, Report, SimConfig, Violation, run};
@@ -17,11 +22,16 @@ use salus::sim::{NetworkConfig, Report, SimConfig, Violation, run};
   simulate                                200 seeds of 60 simulated seconds, each network and its faults drawn from the seed
   simulate --seed 17                      one seed, with its report
   simulate --seeds 50 --twice             each seed twice: the traces must agree
+  simulate attacks                        Byzantine validators beside all other faults
+  simulate twins                          authorities that run twice with the same keys
+  simulate linear                         histories of clients that share keys
   simulate --validators 7 --loss 0.1      a larger network that loses a tenth of its messages
 
 Exit code: 0 if everything held, 1 if something did not."
 )]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Run this seed alone.
     #[arg(long)]
     seed: Option<u64>,
@@ -46,6 +56,13 @@ struct Options {
     /// Run every seed twice and compare the traces.
     #[arg(long)]
     twice: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Attacks(attacks::Attacks),
+    Twins(twins::Twins),
+    Linear(linear::Linear),
 }
 
 impl Options {
@@ -73,6 +90,12 @@ impl Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    match &options.command {
+        Some(Command::Attacks(attacks)) => return attacks.run(),
+        Some(Command::Twins(twins)) => return twins.run(),
+        Some(Command::Linear(linear)) => return linear.run(),
+        None => {}
+    }
     let config = options.config();
     let seeds: Vec<u64> = match options.seed {
         Some(seed) => vec![seed],
