@@ -1,8 +1,8 @@
 //! Decides leader slots from the DAG alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::LeaderSchedule;
+use super::{Commit, LeaderSchedule};
 use crate::committee::StakeSum;
 use crate::dag::{DagBlock, DagState};
 use crate::types::{AuthorityIndex, BlockRef, Round};
@@ -33,16 +33,32 @@ pub enum Decision {
 }
 
 /// The commit rule.
+///
+/// A decision never changes as the DAG grows, so each is made once and kept; an undecided slot is looked at again only
+/// when blocks entered one or two rounds above it, or a later slot was decided. What is kept is a shortcut and no
+/// state: a new committer decides the same.
 #[derive(Debug, Clone)]
 pub struct Committer {
     schedule: LeaderSchedule,
+    rounds: BTreeMap<Round, Judged>,
 }
+
+/// The slots of a round, in order.
+#[derive(Debug, Clone)]
+struct Judged {
+    slots: Vec<(AuthorityIndex, Decision)>,
+    /// Blocks one and two rounds above when the slots were last looked at.
+    seen: [usize; 2],
+}
+
+/// Blocks of a round in the history of an anchor: many slots ask for the same.
+type Histories = BTreeMap<(BlockRef, Round), Vec<BlockRef>>;
 
 impl Committer {
     /// Decides the slots of a schedule.
     #[must_use]
     pub fn new(schedule: LeaderSchedule) -> Self {
-        Self { schedule }
+        Self { schedule, rounds: BTreeMap::new() }
     }
 
     /// The schedule.
@@ -54,126 +70,204 @@ impl Committer {
     /// The slot after `slot` in the order in which slots are committed.
     #[must_use]
     pub fn next_slot(&self, slot: Slot) -> Slot {
-        if slot.rank + 1 < self.schedule.leaders_per_round() {
+        if slot.rank + 1 < self.schedule.slots(slot.round) {
             Slot { round: slot.round, rank: slot.rank + 1 }
         } else {
             Slot { round: slot.round.next(), rank: 0 }
         }
     }
 
-    /// Decisions from `from` on, oldest first, up to the first slot that is undecided.
+    /// Decisions from `from` on, oldest first, up to the first slot that is undecided, or up to a commit that may change
+    /// the schedule: slots after it are decided once [`Committer::on_commit`] has heard of it. So call again until nothing comes.
     #[must_use]
-    pub fn try_decide(&self, dag: &DagState, from: Slot) -> Vec<(Slot, Decision)> {
-        // A slot can be decided directly once round r+2 exists, indirectly only by a decided later slot.
+    pub fn try_decide(&mut self, dag: &DagState, from: Slot) -> Vec<(Slot, Decision)> {
+        // A slot can be decided directly once round r+1 exists, indirectly only by a decided later slot.
         let Some(last) = dag.highest_round().0.checked_sub(1).filter(|last| *last >= from.round.0) else {
             return Vec::new();
         };
-        let mut decided: BTreeMap<Slot, Decision> = BTreeMap::new();
+        while self.rounds.first_key_value().is_some_and(|(round, _)| *round < from.round) {
+            self.rounds.pop_first();
+        }
+        let mut histories = Histories::new();
+        let mut decided_above = false;
         for round in (from.round.0..=last).rev().map(Round) {
-            for (rank, leader) in self.schedule.leaders(round).into_iter().enumerate().rev() {
-                let slot = Slot { round, rank };
-                if slot < from {
-                    continue;
+            let first = if round == from.round { from.rank } else { 0 };
+            decided_above |= self.judge(dag, round, first, decided_above, &mut histories);
+        }
+        self.in_order(from)
+    }
+
+    /// Hears of every commit, in order. At some of them the schedule of later rounds changes, and with it what is known of
+    /// slots that are not committed yet.
+    pub fn on_commit(&mut self, commit: &Commit) {
+        if self.schedule.on_commit(commit) {
+            self.rounds.clear();
+        }
+    }
+
+    /// What was decided of all slots when the committer last looked, beyond the first undecided one too.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> BTreeMap<Slot, Decision> {
+        let slots = |(round, judged): (&Round, &Judged)| {
+            let round = *round;
+            let decisions: Vec<Decision> = judged.slots.iter().map(|(_, decision)| *decision).collect();
+            decisions.into_iter().enumerate().map(move |(rank, decision)| (Slot { round, rank }, decision))
+        };
+        self.rounds.iter().flat_map(slots).collect()
+    }
+
+    /// Looks at the slots of a round that may have become decided; returns whether one did.
+    fn judge(
+        &mut self,
+        dag: &DagState,
+        round: Round,
+        first: usize,
+        decided_above: bool,
+        histories: &mut Histories,
+    ) -> bool {
+        let known = self.rounds.remove(&round);
+        let by_anchor = decided_above || known.is_none();
+        let mut judged = known.unwrap_or_else(|| Judged::new(&self.schedule, round));
+        let seen = [1, 2].map(|above| dag.round_len(Round(round.0 + above)));
+        let directly = std::mem::replace(&mut judged.seen, seen) != seen;
+        let mut any = false;
+        for (leader, decision) in judged.slots.iter_mut().skip(first) {
+            if *decision != Decision::Undecided {
+                continue;
+            }
+            if directly {
+                *decision = decide_directly(dag, round, *leader);
+            }
+            if by_anchor && *decision == Decision::Undecided {
+                *decision = self.decide_by_anchor(dag, round, *leader, histories);
+            }
+            any |= *decision != Decision::Undecided;
+        }
+        self.rounds.insert(round, judged);
+        any
+    }
+
+    fn in_order(&self, from: Slot) -> Vec<(Slot, Decision)> {
+        let mut decided = Vec::new();
+        let slots = self.rounds.iter().flat_map(|(round, judged)| {
+            let slot = |rank| Slot { round: *round, rank };
+            judged.slots.iter().enumerate().map(move |(rank, (_, decision))| (slot(rank), *decision))
+        });
+        for (slot, decision) in slots.skip_while(|(slot, _)| *slot < from) {
+            match decision {
+                Decision::Undecided => break,
+                Decision::Skip => decided.push((slot, decision)),
+                Decision::Commit(leader) => {
+                    decided.push((slot, decision));
+                    if self.schedule.may_change_at(leader.round) {
+                        break;
+                    }
                 }
-                let mut decision = decide_directly(dag, round, leader);
-                if decision == Decision::Undecided {
-                    decision = decide_by_anchor(dag, round, leader, &decided);
-                }
-                decided.insert(slot, decision);
             }
         }
-        decided.into_iter().take_while(|(_, decision)| *decision != Decision::Undecided).collect()
+        decided
+    }
+
+    /// By the first later slot, from round r+3 on, that is not skipped.
+    fn decide_by_anchor(
+        &self,
+        dag: &DagState,
+        round: Round,
+        leader: AuthorityIndex,
+        histories: &mut Histories,
+    ) -> Decision {
+        let later = self.rounds.range(Round(round.0 + ANCHOR)..).flat_map(|(_, judged)| &judged.slots);
+        for (_, decision) in later {
+            match decision {
+                Decision::Skip => {}
+                Decision::Undecided => return Decision::Undecided,
+                Decision::Commit(anchor) => return decide_in_history(dag, round, leader, anchor, histories),
+            }
+        }
+        Decision::Undecided
     }
 }
 
-/// Stake of the authors at `round` of whom one block fulfils a condition.
-fn stake_at(dag: &DagState, round: Round, mut holds: impl FnMut(&DagBlock) -> bool) -> StakeSum {
-    let mut sum = StakeSum::new();
-    for (block, entry) in dag.round(round) {
-        if holds(entry) {
-            sum.add(dag.committee(), block.author);
+impl Judged {
+    fn new(schedule: &LeaderSchedule, round: Round) -> Self {
+        let leaders = schedule.leaders(round);
+        Self {
+            slots: leaders.into_iter().map(|leader| (leader, Decision::Undecided)).collect(),
+            seen: [0; 2],
         }
     }
-    sum
 }
 
-/// The block of the slot (round, author) that a block of the next round votes for.
-pub(crate) fn vote(entry: &DagBlock, round: Round, author: AuthorityIndex) -> Option<BlockRef> {
-    entry.header.header().ancestors.iter().find(|a| a.round == round && a.author == author).copied()
+/// By enough certificates, or enough blocks that do not vote for any block of the slot.
+fn decide_directly(dag: &DagState, round: Round, leader: AuthorityIndex) -> Decision {
+    let committee = dag.committee();
+    let thresholds = committee.thresholds();
+    if committee.stake_of(dag.blamers(round, leader)) >= thresholds.skip {
+        return Decision::Skip;
+    }
+    let certified = dag
+        .slot(round, leader)
+        .filter(|(_, entry)| committee.stake_of(entry.certifiers) >= thresholds.commit)
+        .map(|(block, _)| *block);
+    the_only(certified, round, leader).map_or(Decision::Undecided, Decision::Commit)
 }
 
-/// Votes for `leader` among the ancestors of a block of round r+2.
+fn decide_in_history(
+    dag: &DagState,
+    round: Round,
+    leader: AuthorityIndex,
+    anchor: &BlockRef,
+    histories: &mut Histories,
+) -> Decision {
+    let committee = dag.committee();
+    let threshold = committee.thresholds().indirect_commit;
+    let certifying = Round(round.0 + CERTIFY);
+    let mut certified = Vec::new();
+    for (block, entry) in dag.slot(round, leader) {
+        // No block can hold more votes than there are.
+        if committee.stake_of(entry.voters) < threshold {
+            continue;
+        }
+        let history =
+            histories.entry((*anchor, certifying)).or_insert_with(|| history_at(dag, anchor, certifying));
+        let holds = |candidate: &BlockRef| {
+            dag.get(candidate).is_some_and(|entry| votes_in(dag, entry, block).reaches(threshold))
+        };
+        if history.iter().any(holds) {
+            certified.push(*block);
+        }
+    }
+    the_only(certified.into_iter(), round, leader).map_or(Decision::Skip, Decision::Commit)
+}
+
+fn the_only(
+    mut certified: impl Iterator<Item = BlockRef>,
+    round: Round,
+    leader: AuthorityIndex,
+) -> Option<BlockRef> {
+    let first = certified.next();
+    assert!(certified.next().is_none(), "two blocks of round {round} by authority {leader} are certified");
+    first
+}
+
+/// Votes for `leader` among the parents of a block of round r+2.
 fn votes_in(dag: &DagState, entry: &DagBlock, leader: &BlockRef) -> StakeSum {
     let mut votes = StakeSum::new();
-    for ancestor in entry.header.header().ancestors.iter().filter(|a| a.round == leader.round.next()) {
-        let Some(voter) = dag.get(ancestor) else { continue };
-        if vote(voter, leader.round, leader.author) == Some(*leader) {
-            votes.add(dag.committee(), ancestor.author);
+    for parent in entry.header.header().ancestors.iter().filter(|a| a.round == leader.round.next()) {
+        if dag.get(parent).is_some_and(|voter| voter.header.header().ancestors.contains(leader)) {
+            votes.add(dag.committee(), parent.author);
         }
     }
     votes
 }
 
-/// By a quorum of certificates, or a quorum of blocks that do not vote for any block of the slot.
-fn decide_directly(dag: &DagState, round: Round, leader: AuthorityIndex) -> Decision {
-    let thresholds = dag.committee().thresholds();
-    if stake_at(dag, round.next(), |entry| vote(entry, round, leader).is_none()).reaches(thresholds.skip) {
-        return Decision::Skip;
-    }
-    let certifying = Round(round.0 + CERTIFY);
-    let certifies =
-        |entry: &DagBlock, block: &BlockRef| votes_in(dag, entry, block).reaches(thresholds.certificate);
-    let mut certified = dag.slot(round, leader).map(|(block, _)| *block).filter(|block| {
-        stake_at(dag, certifying, |entry| certifies(entry, block)).reaches(thresholds.commit)
-    });
-    let first = certified.next();
-    assert!(certified.next().is_none(), "two blocks of round {round} by authority {leader} are certified");
-    first.map_or(Decision::Undecided, Decision::Commit)
-}
-
-/// By the first later slot, from round r+3 on, that is not skipped.
-fn decide_by_anchor(
-    dag: &DagState,
-    round: Round,
-    leader: AuthorityIndex,
-    later: &BTreeMap<Slot, Decision>,
-) -> Decision {
-    let first = Slot { round: Round(round.0 + ANCHOR), rank: 0 };
-    for decision in later.range(first..).map(|(_, decision)| *decision) {
-        match decision {
-            Decision::Skip => {}
-            Decision::Undecided => return Decision::Undecided,
-            Decision::Commit(anchor) => return decide_in_history(dag, round, leader, &anchor),
-        }
-    }
-    Decision::Undecided
-}
-
-fn decide_in_history(dag: &DagState, round: Round, leader: AuthorityIndex, anchor: &BlockRef) -> Decision {
-    let certifying = Round(round.0 + CERTIFY);
-    let threshold = dag.committee().thresholds().indirect_commit;
-    let history = history_at(dag, anchor, certifying);
-    let certifies = |candidate: &BlockRef, block: &BlockRef| {
-        dag.get(candidate).is_some_and(|entry| votes_in(dag, entry, block).reaches(threshold))
-    };
-    let mut certified = dag
-        .slot(round, leader)
-        .map(|(block, _)| *block)
-        .filter(|block| history.iter().any(|candidate| certifies(candidate, block)));
-    let first = certified.next();
-    assert!(certified.next().is_none(), "two blocks of round {round} by authority {leader} are certified");
-    first.map_or(Decision::Skip, Decision::Commit)
-}
-
 /// Blocks of `round` in the history of `from`.
-fn history_at(dag: &DagState, from: &BlockRef, round: Round) -> BTreeSet<BlockRef> {
-    let mut front = BTreeSet::from([*from]);
-    let mut found = BTreeSet::new();
+fn history_at(dag: &DagState, from: &BlockRef, round: Round) -> Vec<BlockRef> {
+    let mut front = std::collections::BTreeSet::from([*from]);
+    let mut found = Vec::new();
     while let Some(block) = front.pop_last() {
-        if block.round <= round {
-            if block.round == round {
-                found.insert(block);
-            }
+        if block.round == round {
+            found.push(block);
             continue;
         }
         let Some(entry) = dag.get(&block) else { continue };

@@ -5,6 +5,10 @@
 
 mod committer;
 mod linearizer;
+#[cfg(test)]
+mod random_tests;
+#[cfg(test)]
+mod reference;
 mod schedule;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
 //! The DAG of block headers: which blocks are here, which wait for an ancestor, which have their payload.
 
 mod block_manager;
+#[cfg(test)]
+pub(crate) mod random_testing;
+mod row;
 mod rules;
 mod state;
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::VerifiedHeader;
+use super::row::Row;
 use super::rules::ancestors;
-use crate::committee::{Committee, StakeSum};
+use crate::committee::{AuthoritySet, Committee, StakeSum};
 use crate::execute::Verdict;
-use crate::types::{AuthorityIndex, BlockDigest, BlockRef, LogSeq, Payload, Round};
+use crate::types::{AuthorityIndex, BlockRef, LogSeq, Payload, Round};
 
 /// One block of the DAG.
 #[derive(Debug, Clone)]
@@ -24,13 +25,21 @@ pub struct DagBlock {
     pub available: bool,
     /// Whether a commit holds it.
     pub committed: bool,
+    /// Authors with a block of the next round that votes for it.
+    pub voters: AuthoritySet,
+    /// Authors with a block two rounds later that certifies it: with enough votes for it among its parents.
+    pub certifiers: AuthoritySet,
 }
 
 /// The DAG. Every block in it has its ancestors in it, as far as they lie above [`DagState::gc_round`].
+///
+/// Votes, blames and certificates are counted as blocks enter. Since ancestors enter first, what a block says of earlier
+/// rounds is known in full at that moment, and the counts depend on the blocks that are here, not on their order.
 #[derive(Debug)]
 pub struct DagState {
     committee: Arc<Committee>,
-    blocks: BTreeMap<BlockRef, DagBlock>,
+    rows: BTreeMap<Round, Row>,
+    blocks: usize,
     /// For a block that is not available: those that have it as ancestor.
     dependents: BTreeMap<BlockRef, Vec<BlockRef>>,
     gc_round: Round,
@@ -49,7 +58,8 @@ impl DagState {
         Self {
             committee,
             latest_available,
-            blocks: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            blocks: 0,
             dependents: BTreeMap::new(),
             gc_round,
             highest_round: Round(0),
@@ -78,13 +88,13 @@ impl DagState {
     /// Number of blocks held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.blocks.len()
+        self.blocks
     }
 
     /// Whether no block is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+        self.blocks == 0
     }
 
     /// Transactions in blocks that no commit holds yet.
@@ -96,24 +106,40 @@ impl DagState {
     /// Whether a block is here, or need not be: genesis and what garbage collection took.
     #[must_use]
     pub fn contains(&self, block: &BlockRef) -> bool {
-        block.round <= self.gc_round || block.round == Round(0) || self.blocks.contains_key(block)
+        block.round <= self.gc_round || block.round == Round(0) || self.get(block).is_some()
     }
 
     /// A block that is here.
     #[must_use]
     pub fn get(&self, block: &BlockRef) -> Option<&DagBlock> {
-        self.blocks.get(block)
+        self.rows.get(&block.round)?.get(block)
+    }
+
+    fn get_mut(&mut self, block: &BlockRef) -> Option<&mut DagBlock> {
+        self.rows.get_mut(&block.round)?.get_mut(block)
     }
 
     /// All blocks of a round, by author.
     pub fn round(&self, round: Round) -> impl Iterator<Item = (&BlockRef, &DagBlock)> {
-        self.blocks.range(first_of(round, 0)..first_of(round.next(), 0))
+        self.rows.get(&round).into_iter().flat_map(Row::blocks)
+    }
+
+    /// Number of blocks of a round.
+    #[must_use]
+    pub fn round_len(&self, round: Round) -> usize {
+        self.rows.get(&round).map_or(0, Row::len)
     }
 
     /// Blocks of one author in one round: more than one if it equivocated.
     pub fn slot(&self, round: Round, author: AuthorityIndex) -> impl Iterator<Item = (&BlockRef, &DagBlock)> {
-        let last = BlockRef { round, author, digest: BlockDigest([0xff; 32]) };
-        self.blocks.range(first_of(round, author.0)..=last)
+        let blocks = self.rows.get(&round).map_or(&[][..], |row| row.slot(author));
+        blocks.iter().map(|(block, entry)| (block, entry))
+    }
+
+    /// Authors with a block of the next round that votes for no block of (round, author).
+    #[must_use]
+    pub fn blamers(&self, round: Round, author: AuthorityIndex) -> AuthoritySet {
+        self.rows.get(&round).map_or(AuthoritySet::EMPTY, |row| row.blamers(author))
     }
 
     /// The block that `author` made in the latest round below `before`, if it is available. Of an equivocator, the first.
@@ -136,28 +162,24 @@ impl DagState {
     /// Stake that has an available block in `round`. In round 0 that is everybody.
     #[must_use]
     pub fn available_stake(&self, round: Round) -> StakeSum {
-        self.stake_where(round, |entry| entry.available)
+        self.stake(round, |row| row.available)
     }
 
     /// Stake that has a block in `round`. In round 0 that is everybody.
     #[must_use]
     pub fn accepted_stake(&self, round: Round) -> StakeSum {
-        self.stake_where(round, |_| true)
+        self.stake(round, |row| row.accepted)
     }
 
-    fn stake_where(&self, round: Round, counts: impl Fn(&DagBlock) -> bool) -> StakeSum {
-        let mut sum = StakeSum::new();
+    fn stake(&self, round: Round, of: impl Fn(&Row) -> StakeSum) -> StakeSum {
         if round == Round(0) {
+            let mut sum = StakeSum::new();
             for author in self.committee.indices() {
                 sum.add(&self.committee, author);
             }
+            return sum;
         }
-        for (block, entry) in self.round(round) {
-            if counts(entry) {
-                sum.add(&self.committee, block.author);
-            }
-        }
-        sum
+        self.rows.get(&round).map_or_else(StakeSum::new, of)
     }
 
     /// Enters a block whose ancestors are all here (the block manager sees to that). Returns blocks that became
@@ -190,21 +212,63 @@ impl DagState {
             verdicts: empty.then(|| Vec::new().into()),
             available: false,
             committed: false,
+            voters: AuthoritySet::EMPTY,
+            certifiers: AuthoritySet::EMPTY,
         };
         for ancestor in ancestors(&entry.header) {
-            if self.blocks.get(ancestor).is_some_and(|a| !a.available) {
+            if self.get(ancestor).is_some_and(|a| !a.available) {
                 self.dependents.entry(*ancestor).or_default().push(block);
             }
         }
         self.highest_round = self.highest_round.max(block.round);
         self.uncommitted_transactions += u64::from(n_tx);
-        assert!(self.blocks.insert(block, entry).is_none(), "{block} entered the DAG twice");
+        self.blocks += 1;
+        self.count_votes(&block, &entry.header.clone());
+        let row = self.rows.entry(block.round).or_insert_with(|| Row::new(&self.committee));
+        row.insert(&self.committee, block, entry);
         self.settle_availability(block)
+    }
+
+    /// Notes what a block that enters says of the two rounds before it.
+    fn count_votes(&mut self, block: &BlockRef, header: &VerifiedHeader) {
+        let voting = block.round.previous();
+        if voting <= self.gc_round {
+            return;
+        }
+        let parents: Vec<&BlockRef> = ancestors(header).iter().filter(|a| a.round == voting).collect();
+        let named: AuthoritySet = parents.iter().map(|parent| parent.author).collect();
+        let everybody: AuthoritySet = self.committee.indices().collect();
+        let committee = &self.committee;
+        let row = self.rows.entry(voting).or_insert_with(|| Row::new(committee));
+        row.blame(everybody.difference(named), block.author);
+        // An author with several blocks may vote for several; only the one that is a parent here is heard.
+        let mut doubtful = Vec::new();
+        for parent in parents {
+            if let Some(entry) = row.get_mut(parent) {
+                entry.voters.insert(block.author);
+            }
+            if row.slot(parent.author).len() != 1 {
+                doubtful.push(*parent);
+            }
+        }
+        let leading = voting.previous();
+        let Some(mut row) = self.rows.remove(&leading) else { return };
+        let sure = named.difference(doubtful.iter().map(|parent| parent.author).collect());
+        row.certify(&self.committee, block.author, |leader, entry| {
+            let mut votes = entry.voters.intersection(sure);
+            for parent in &doubtful {
+                if self.get(parent).is_some_and(|entry| ancestors(&entry.header).contains(leader)) {
+                    votes.insert(parent.author);
+                }
+            }
+            votes
+        });
+        self.rows.insert(leading, row);
     }
 
     /// Adds the payload of a block that is here, once. Returns blocks that became available by it.
     pub fn set_payload(&mut self, block: &BlockRef, payload: Arc<Payload>, seq: LogSeq) -> Vec<BlockRef> {
-        let Some(entry) = self.blocks.get_mut(block) else { return Vec::new() };
+        let Some(entry) = self.get_mut(block) else { return Vec::new() };
         entry.payload = Some(payload);
         entry.payload_seq = Some(seq);
         self.settle_availability(*block)
@@ -212,14 +276,14 @@ impl DagState {
 
     /// Notes what the pipeline found for a block's transactions.
     pub fn set_verdicts(&mut self, block: &BlockRef, verdicts: Arc<[Verdict]>) {
-        if let Some(entry) = self.blocks.get_mut(block) {
+        if let Some(entry) = self.get_mut(block) {
             entry.verdicts = Some(verdicts);
         }
     }
 
     /// Lets go of payload and verdicts of a block that was executed; the log keeps them.
     pub fn drop_payload(&mut self, block: &BlockRef) {
-        if let Some(entry) = self.blocks.get_mut(block) {
+        if let Some(entry) = self.get_mut(block) {
             entry.payload = None;
             entry.verdicts = None;
         }
@@ -227,7 +291,7 @@ impl DagState {
 
     /// Marks a block as part of a commit.
     pub fn set_committed(&mut self, block: &BlockRef) {
-        if let Some(entry) = self.blocks.get_mut(block) {
+        if let Some(entry) = self.get_mut(block) {
             assert!(!entry.committed, "{block} was committed twice");
             entry.committed = true;
             self.uncommitted_transactions -= u64::from(entry.header.header().n_tx);
@@ -236,9 +300,9 @@ impl DagState {
 
     /// Whether `block` has nothing left to wait for.
     fn is_complete(&self, block: &BlockRef) -> bool {
-        self.blocks.get(block).is_some_and(|entry| {
+        self.get(block).is_some_and(|entry| {
             entry.payload_seq.is_some()
-                && ancestors(&entry.header).iter().all(|a| self.blocks.get(a).is_none_or(|a| a.available))
+                && ancestors(&entry.header).iter().all(|a| self.get(a).is_none_or(|a| a.available))
         })
     }
 
@@ -250,10 +314,12 @@ impl DagState {
             if !self.is_complete(&block) {
                 continue;
             }
-            let Some(entry) = self.blocks.get_mut(&block) else { continue };
+            let Some(row) = self.rows.get_mut(&block.round) else { continue };
+            let Some(entry) = row.get_mut(&block) else { continue };
             if std::mem::replace(&mut entry.available, true) {
                 continue;
             }
+            row.available.add(&self.committee, block.author);
             let latest = &mut self.latest_available[block.author.as_usize()];
             if latest.is_none_or(|latest| latest.round < block.round) {
                 *latest = Some(block);
@@ -271,11 +337,12 @@ impl DagState {
             return Vec::new();
         }
         self.gc_round = round;
-        let kept = self.blocks.split_off(&first_of(round.next(), 0));
-        let gone = std::mem::replace(&mut self.blocks, kept);
+        let kept = self.rows.split_off(&round.next());
+        let gone = std::mem::replace(&mut self.rows, kept);
         let mut orphans = Vec::new();
         let mut waiting = BTreeSet::new();
-        for (block, entry) in gone {
+        for (block, entry) in gone.into_values().flat_map(Row::into_blocks) {
+            self.blocks -= 1;
             if !entry.committed {
                 self.uncommitted_transactions -= u64::from(entry.header.header().n_tx);
                 orphans.push(block);
@@ -288,8 +355,4 @@ impl DagState {
         }
         orphans
     }
-}
-
-fn first_of(round: Round, author: u16) -> BlockRef {
-    BlockRef { round, author: AuthorityIndex(author), digest: BlockDigest([0; 32]) }
 }

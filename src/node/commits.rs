@@ -8,7 +8,7 @@ use super::effect::{Effect, LogRecord, Reply};
 use super::machine::Node;
 use crate::consensus::{Commit, Decision};
 use crate::execute::{CommittedBlock, Executed, SubDag};
-use crate::types::{LogSeq, Round};
+use crate::types::{BlockRef, LogSeq, Round};
 
 /// Commits that are with the executor at one time.
 const EXECUTING_MAX: usize = 8;
@@ -54,23 +54,33 @@ impl Node {
             return;
         }
         let mut last = None;
-        for (slot, decision) in self.committer.try_decide(&self.dag, self.next_slot) {
-            self.next_slot = self.committer.next_slot(slot);
-            let Decision::Commit(leader) = decision else {
-                self.stats.skipped_leaders += 1;
-                continue;
-            };
-            self.stats.committed_leaders += 1;
-            let commit = self.linearizer.commit(&mut self.dag, leader);
-            let seq = self.append(LogRecord::Commit(Bytes::from(commit.encode())), out);
-            let transactions = self.transactions_of(&commit);
-            self.commits.push(commit, seq, transactions);
-            last = Some(seq);
+        loop {
+            let decided = self.committer.try_decide(&self.dag, self.next_slot);
+            if decided.is_empty() {
+                break;
+            }
+            for (slot, decision) in decided {
+                self.next_slot = self.committer.next_slot(slot);
+                match decision {
+                    Decision::Commit(leader) => last = Some(self.commit(leader, out)),
+                    Decision::Skip | Decision::Undecided => self.stats.skipped_leaders += 1,
+                }
+            }
         }
         if let Some(seq) = last {
             out.push(Effect::Sync(seq));
             self.collect_garbage(out);
         }
+    }
+
+    fn commit(&mut self, leader: BlockRef, out: &mut Vec<Effect>) -> LogSeq {
+        self.stats.committed_leaders += 1;
+        let commit = self.linearizer.commit(&mut self.dag, leader);
+        self.committer.on_commit(&commit);
+        let seq = self.append(LogRecord::Commit(Bytes::from(commit.encode())), out);
+        let transactions = self.transactions_of(&commit);
+        self.commits.push(commit, seq, transactions);
+        seq
     }
 
     pub(super) fn transactions_of(&self, commit: &Commit) -> u64 {

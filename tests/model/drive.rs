@@ -92,7 +92,7 @@ impl Judge {
     /// and must have decided what the specification decides of the whole view.
     pub fn drive(&self, built: &Built<'_>, order: &[Id]) -> usize {
         let mut state = DagState::new(Arc::clone(&self.committee), Round(0));
-        let committer = Committer::new(self.schedule.clone());
+        let mut committer = Committer::new(self.schedule.clone());
         let mut linearizer = Linearizer::new(CREATED, self.gc_depth);
         let first = Slot { round: Round(1), rank: 0 };
         let (mut next, mut decided, mut commits) = (first, Vec::new(), Vec::new());
