@@ -13,6 +13,7 @@
 
 mod drive;
 mod explore;
+mod pacemaker;
 mod sample;
 mod spec;
 
@@ -20,6 +21,7 @@ use std::ops::ControlFlow;
 
 use drive::Judge;
 use explore::{AUTHORITIES, BYZANTINE, Bounds, disagreement, every_dag, shown};
+use pacemaker::{Advance, Found};
 use sample::{MENU, Random, arrival, from_menu, random, topped};
 use spec::{Dag, Decision, Rules, View};
 
@@ -154,4 +156,23 @@ fn run(dag: &Dag, chance: &mut Random, orders: usize) -> usize {
     let made: Vec<usize> = (0..dag.len()).collect();
     let random = (1..orders).map(|_| arrival(dag, chance)).collect::<Vec<_>>();
     std::iter::once(made).chain(random).map(|order| judge.drive(&built, &order)).sum()
+}
+
+#[test]
+fn with_a_block_of_every_round_some_leader_commits() {
+    let Found::Bounded { states, rounds } = pacemaker::explore(Advance::EveryRound) else {
+        panic!("a run goes on for ever without a commit");
+    };
+    println!("model: pacemaker with A2: {states} states, a leader commits within {rounds} rounds");
+}
+
+#[test]
+fn jumping_over_rounds_can_go_on_for_ever_without_a_commit() {
+    let Found::Lasso { states, rounds } = pacemaker::explore(Advance::Jump) else {
+        panic!("every run commits");
+    };
+    println!(
+        "model: pacemaker without A2: a run comes back after {rounds} rounds without a commit, {states} states left behind"
+    );
+    assert!(rounds > 0, "standing still is another fault than the one looked for");
 }
