@@ -197,8 +197,10 @@ impl Default for PayloadCaps {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rounds {
-    /// How long to wait for a round's leader.
+    /// How long to wait for a round's leader at least.
     pub leader_timeout_ms: u64,
+    /// How long to wait for it at most, however late leaders were measured to be.
+    pub leader_timeout_max_ms: u64,
     /// Least time between two own blocks.
     pub min_round_interval_ms: u64,
     /// Time between two own blocks when there is nothing to order.
@@ -207,7 +209,12 @@ pub struct Rounds {
 
 impl Default for Rounds {
     fn default() -> Self {
-        Self { leader_timeout_ms: 250, min_round_interval_ms: 10, idle_round_interval_ms: 250 }
+        Self {
+            leader_timeout_ms: 100,
+            leader_timeout_max_ms: 10_000,
+            min_round_interval_ms: 10,
+            idle_round_interval_ms: 250,
+        }
     }
 }
 
@@ -321,6 +328,7 @@ impl NodeConfig {
                 PAYLOAD_BYTES_MAX as u64,
             ),
             ("rounds.leader_timeout_ms", rounds.leader_timeout_ms, 10, 60_000),
+            ("rounds.leader_timeout_max_ms", rounds.leader_timeout_max_ms, rounds.leader_timeout_ms, 600_000),
             ("rounds.min_round_interval_ms", rounds.min_round_interval_ms, 1, rounds.leader_timeout_ms),
             (
                 "rounds.idle_round_interval_ms",

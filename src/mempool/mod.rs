@@ -94,14 +94,14 @@ impl Mempool {
         }
     }
 
-    /// Takes what fits one block.
-    pub fn take_block(&mut self) -> (Payload, Vec<PooledTransaction>) {
+    /// Takes what fits one block, and not more than `bytes` of payload unless a single transaction is larger.
+    pub fn take_block(&mut self, bytes: usize) -> (Payload, Vec<PooledTransaction>) {
         let mut builder = PayloadBuilder::default();
         let mut taken = Vec::new();
         while let Some(tx) = self.queue.front() {
             let len = tx.tx.bytes().len();
             let full = builder.len() >= self.limits.block_transactions
-                || builder.bytes_len() + 4 + len > self.limits.block_bytes.max(4 + len);
+                || builder.bytes_len() + 4 + len > self.limits.block_bytes.min(bytes).max(4 + len);
             if full || !builder.push(tx.id, tx.tx.bytes()) {
                 break;
             }

@@ -8,7 +8,7 @@ use super::effect::{Effect, LogRecord, Reply};
 use super::machine::Node;
 use crate::consensus::{Commit, Decision};
 use crate::execute::{CommittedBlock, Executed, SubDag};
-use crate::types::{BlockRef, LogSeq, Round};
+use crate::types::{BlockRef, CommitVote, LogSeq, Round};
 
 /// Commits that are with the executor at one time.
 const EXECUTING_MAX: usize = 8;
@@ -28,6 +28,35 @@ struct PendingCommit {
     commit: Commit,
     seq: LogSeq,
     transactions: u64,
+}
+
+/// Rounds of leaders between two commits that validators vote for.
+const VOTE_ROUNDS: u64 = 8;
+
+/// The own word on the chain of commits: a vote for each **boundary**, the first commit whose leader lies in a later group of
+/// [`VOTE_ROUNDS`] rounds than the one before it. A function of the commits, so everybody votes for the same ones.
+#[derive(Debug, Default)]
+pub(super) struct CommitVotes {
+    group: u64,
+    untold: Option<CommitVote>,
+}
+
+impl CommitVotes {
+    /// A commit was decided (or found decided, at the start): whether it is a boundary.
+    pub(super) fn decided(&mut self, commit: &Commit) -> bool {
+        let group = commit.leader.round.0 / VOTE_ROUNDS;
+        let is_boundary = group > self.group;
+        self.group = group;
+        if is_boundary {
+            self.untold = Some(CommitVote { index: commit.index, digest: commit.digest() });
+        }
+        is_boundary
+    }
+
+    /// The vote that the next own header carries.
+    pub(super) fn take(&mut self) -> Option<CommitVote> {
+        self.untold.take()
+    }
 }
 
 impl CommitQueue {
@@ -77,6 +106,8 @@ impl Node {
         self.stats.committed_leaders += 1;
         let commit = self.linearizer.commit(&mut self.dag, leader);
         self.committer.on_commit(&commit);
+        self.commit_votes.decided(&commit);
+        self.pacemaker.committed();
         let seq = self.append(LogRecord::Commit(Bytes::from(commit.encode())), out);
         let transactions = self.transactions_of(&commit);
         self.commits.push(commit, seq, transactions);

@@ -9,7 +9,8 @@ use crate::dag::VerifiedHeader;
 use crate::execute::{Executed, Outcome, SubDag, Verdict};
 use crate::mempool::{PooledTransaction, Ticket};
 use crate::types::{
-    AuthorityIndex, BLOCK_REF_BYTES, BlockRef, FetchRequest, LogSeq, Payload, PeerMessage, put_block_ref,
+    AuthorityIndex, BLOCK_REF_BYTES, BlockRef, EquivocationProof, FetchRequest, LogSeq, Payload, PeerMessage,
+    put_block_ref,
 };
 
 /// Something that happened outside.
@@ -117,6 +118,8 @@ pub enum Effect {
         /// What it did.
         error: crate::error::PeerError,
     },
+    /// A validator signed two blocks of one round: tell the operator. Once for each validator.
+    Accuse(Box<EquivocationProof>),
     /// Stop: going on would be unsafe. The text says why and what to do.
     Halt(String),
 }

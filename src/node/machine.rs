@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::checkpoints::Checkpoints;
-use super::commits::CommitQueue;
+use super::commits::{CommitQueue, CommitVotes};
 use super::effect::{Effect, Input, LogRecord, Reply};
+use super::equivocations::Equivocations;
 use super::fetcher::{self, Fetcher, Frontier};
+use super::knowledge::Knowledge;
+use super::pacemaker::Pacemaker;
+use super::payload_cap::PayloadCap;
 use super::proposer::Proposer;
 use super::recovery::Recovered;
 use super::versions::Versions;
-use crate::committee::Committee;
+use crate::committee::{AuthoritySet, Committee};
 use crate::consensus::{Committer, LeaderSchedule, Linearizer, Slot};
 use crate::crypto::{Domain, Purpose, SecretKey};
 use crate::dag::{Admission, BlockManager, DagState, ManagerLimits, VerifiedHeader};
@@ -19,8 +23,8 @@ use crate::execute::{LedgerHead, Verdict};
 use crate::genesis::Genesis;
 use crate::mempool::{Mempool, MempoolLimits, PooledTransaction};
 use crate::types::{
-    AuthorityIndex, BlockRef, CommitIndex, FetchRequest, LogSeq, Payload, PeerMessage, Round, SignedHeader,
-    TimestampMs,
+    AuthorityIndex, BlockRef, CommitIndex, EquivocationProof, FetchRequest, LogSeq, Payload, PeerMessage,
+    Round, SignedHeader, TimestampMs,
 };
 
 /// Rounds that a payload may be ahead of the DAG.
@@ -42,8 +46,10 @@ pub struct Now {
 /// Pace of rounds and of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// Longest wait for a leader's block, 2Δ.
-    pub leader_timeout_us: u64,
+    /// Least wait for a leader's block, 2Δ, before the node has measured how late they come.
+    pub leader_timeout_min_us: u64,
+    /// Longest, whatever was measured and however often it was in vain.
+    pub leader_timeout_max_us: u64,
     /// Least time between two own blocks while there is something to order.
     pub min_round_interval_us: u64,
     /// Least time between two own blocks while there is nothing to order.
@@ -57,9 +63,10 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            leader_timeout_us: 300_000,
+            leader_timeout_min_us: 100_000,
+            leader_timeout_max_us: 10_000_000,
             min_round_interval_us: 4_000,
-            idle_round_interval_us: 150_000,
+            idle_round_interval_us: 100_000,
             fetch_timeout_us: 500_000,
             payload_grace_us: 60_000,
         }
@@ -113,6 +120,14 @@ pub struct NodeStats {
     pub fetching: usize,
     /// Second blocks of one author in one round that were seen.
     pub equivocations: u64,
+    /// Who made them.
+    pub equivocators: AuthoritySet,
+    /// 2Δ as it is now: how long the round's first leader is waited for.
+    pub leader_timeout_us: u64,
+    /// Smoothed time between own blocks.
+    pub round_us: u64,
+    /// Bytes that the next own payload may have.
+    pub payload_cap: usize,
     /// Leader slots that were skipped.
     pub skipped_leaders: u64,
     /// Leader slots that were committed.
@@ -135,6 +150,11 @@ pub struct Node {
     pub(super) commits: CommitQueue,
     pub(super) checkpoints: Checkpoints,
     pub(super) fetcher: Fetcher,
+    pub(super) pacemaker: Pacemaker,
+    pub(super) knowledge: Knowledge,
+    pub(super) equivocations: Equivocations,
+    pub(super) payload_cap: PayloadCap,
+    pub(super) commit_votes: CommitVotes,
     /// Own blocks that are not executed yet, with the transactions that went into them.
     pub(super) own_blocks: BTreeMap<BlockRef, Vec<PooledTransaction>>,
     /// Payload bytes of them.
@@ -182,6 +202,11 @@ impl Node {
             commits: CommitQueue::default(),
             checkpoints: Checkpoints::new(&committee, genesis.origin(), config.authority),
             fetcher: Fetcher::new(&committee, config.authority, config.pace),
+            pacemaker: Pacemaker::new(&committee, &config.pace),
+            knowledge: Knowledge::new(&committee, config.authority),
+            equivocations: Equivocations::default(),
+            payload_cap: PayloadCap::new(config.mempool.block_bytes, config.pace.leader_timeout_min_us / 2),
+            commit_votes: CommitVotes::default(),
             own_blocks: BTreeMap::new(),
             own_bytes: 0,
             early_payloads: BTreeMap::new(),
@@ -218,8 +243,17 @@ impl Node {
             dag_blocks: self.dag.len(),
             suspended: self.manager.suspended_len(),
             fetching: self.fetcher.len(),
+            equivocators: self.equivocations.authors(),
+            leader_timeout_us: self.pacemaker.leader_timeout_us(&self.committee),
+            round_us: self.pacemaker.round_us(),
+            payload_cap: self.payload_cap.bytes(),
             ..self.stats
         }
+    }
+
+    /// Proofs that validators made two blocks of one round: at most one for each validator.
+    pub fn evidence(&self) -> impl Iterator<Item = &EquivocationProof> {
+        self.equivocations.proofs()
     }
 
     /// Takes one input. Effects are appended to `out`, to be carried out in their order.
@@ -229,7 +263,10 @@ impl Node {
         }
         match input {
             Input::PeerUp { peer, version } => self.on_peer_up(peer, version, out),
-            Input::PeerDown(peer) => self.fetcher.peer_down(peer),
+            Input::PeerDown(peer) => {
+                self.knowledge.peer_down(peer);
+                self.fetcher.peer_down(peer);
+            }
             Input::Headers { from, headers } => self.on_headers(now, from, headers, out),
             Input::Payload { from, block, payload } => self.on_payload(now, from, block, payload, out),
             Input::Fetch { from, request } => self.on_fetch(from, request, out),
@@ -272,6 +309,7 @@ impl Node {
 
     fn on_peer_up(&mut self, peer: AuthorityIndex, version: u16, out: &mut Vec<Effect>) {
         self.versions.heard(peer, version);
+        self.knowledge.peer_up(peer);
         self.fetcher.peer_up(peer);
         if let Some(header) = self.proposer.latest_sent() {
             out.push(Effect::Send { to: peer, message: PeerMessage::Header(SignedHeader::clone(header)) });
@@ -290,6 +328,7 @@ impl Node {
         }
         for header in headers {
             let block = header.reference();
+            self.knowledge.sent_by(from, &block);
             self.fetcher.saw_round(&block);
             if self.commits.backlog() > OVERLOAD_FACTOR * self.config.execution_backlog_max {
                 // Execution is far behind: what is refused here is fetched in ranges once it has caught up.
@@ -302,7 +341,11 @@ impl Node {
                         self.accept(now, header, out);
                     }
                 }
-                Admission::Suspended(_) | Admission::Known => self.fetcher.got_header(now, from, &block),
+                Admission::Suspended(_) => {
+                    self.knowledge.missed(self.proposer.last().round);
+                    self.fetcher.got_header(now, from, &block);
+                }
+                Admission::Known => self.fetcher.got_header(now, from, &block),
                 // If it was asked for it still is, after a pause.
                 Admission::Refused => {}
             }
@@ -313,12 +356,11 @@ impl Node {
     pub(super) fn accept(&mut self, now: Now, header: VerifiedHeader, out: &mut Vec<Effect>) {
         let block = header.reference();
         self.versions.saw(&header);
-        if self.dag.slot(block.round, block.author).next().is_some() {
-            self.stats.equivocations += 1;
-        }
+        self.knowledge.entered(&header);
+        self.note_equivocation(&header, out);
         self.append(LogRecord::Header(header.clone()), out);
         self.checkpoints.collect_votes(&header, out);
-        self.enter(header);
+        self.enter(now, header);
         if block.author == self.config.authority {
             self.proposer.adopt(block);
         }
@@ -333,9 +375,29 @@ impl Node {
     }
 
     /// Enters a header into the DAG and follows the quorum round.
-    pub(super) fn enter(&mut self, header: VerifiedHeader) {
-        self.dag.insert(header);
+    pub(super) fn enter(&mut self, now: Now, header: VerifiedHeader) {
+        let available = self.dag.insert(header);
+        self.note_available(now, &available);
         self.follow_quorum();
+    }
+
+    /// Blocks became available: how late they are is what the waits for the next ones follow.
+    fn note_available(&mut self, now: Now, blocks: &[BlockRef]) {
+        for block in blocks.iter().filter(|block| block.author != self.config.authority) {
+            self.pacemaker.came(block.author, block.round, now.monotonic_us);
+        }
+    }
+
+    /// Looks for a second block in the slot of one that is about to enter the DAG, and for proofs that it carries.
+    fn note_equivocation(&mut self, header: &VerifiedHeader, out: &mut Vec<Effect>) {
+        let block = header.reference();
+        let beside = self.dag.slot(block.round, block.author).next().map(|(_, entry)| entry.header.clone());
+        let mut proofs = self.equivocations.read(header);
+        if let Some(other) = beside {
+            self.stats.equivocations += 1;
+            proofs.extend(self.equivocations.beside(header, &other));
+        }
+        out.extend(proofs.into_iter().map(|proof| Effect::Accuse(Box::new(proof))));
     }
 
     /// Follows the quorum round after a block has entered the DAG.
@@ -376,7 +438,8 @@ impl Node {
             out.push(Effect::Sync(seq));
         }
         self.fetcher.got_payload(now, from, &block);
-        self.dag.set_payload(&block, Arc::clone(&payload), seq);
+        let available = self.dag.set_payload(&block, Arc::clone(&payload), seq);
+        self.note_available(now, &available);
         out.push(Effect::Verify { block, payload });
     }
 

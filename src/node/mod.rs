@@ -6,8 +6,12 @@
 mod checkpoints;
 mod commits;
 mod effect;
+mod equivocations;
 mod fetcher;
+mod knowledge;
 mod machine;
+mod pacemaker;
+mod payload_cap;
 mod proposer;
 mod recovery;
 mod versions;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::effect::{Effect, LogRecord};
 use super::machine::{Node, Now};
-use crate::committee::{Committee, StakeSum};
-use crate::dag::VerifiedHeader;
+use super::payload_cap::UNNAMED_ROUNDS_MAX;
+use crate::committee::{AuthoritySet, Committee, StakeSum};
+use crate::dag::{DagBlock, VerifiedHeader};
 use crate::execute::Verdict;
 use crate::limits::TRANSACTION_TIME_SKEW_MS_MAX;
 use crate::types::{
@@ -92,12 +93,13 @@ impl Proposer {
 impl Node {
     /// Sends own blocks that became durable: all headers first, since they are what others wait for.
     pub(super) fn flush_outbox(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let mut payloads = Vec::new();
+        let (mut payloads, mut sent) = (Vec::new(), false);
         while let Some((seq, header, payload)) = self.proposer.outbox.pop_front() {
             if seq > self.durable {
                 self.proposer.outbox.push_front((seq, header, payload));
                 break;
             }
+            sent = true;
             out.push(Effect::Broadcast(PeerMessage::Header(SignedHeader::clone(&header))));
             if !payload.is_empty() {
                 payloads
@@ -105,6 +107,9 @@ impl Node {
             }
             self.proposer.latest_sent = Some(header);
             self.proposer.last_sent_us = now.monotonic_us;
+        }
+        if let Some(header) = sent.then(|| self.proposer.latest_sent.as_ref()).flatten() {
+            self.knowledge.push(&self.dag, header.header().round, out);
         }
         out.extend(payloads.into_iter().map(Effect::Broadcast));
     }
@@ -121,7 +126,9 @@ impl Node {
     }
 
     fn resend_at(&self) -> u64 {
-        self.proposer.last_sent_us + 2 * self.config.pace.leader_timeout_us
+        let wait =
+            self.pacemaker.leader_timeout_us(&self.committee).max(self.config.pace.idle_round_interval_us);
+        self.proposer.last_sent_us + 2 * wait
     }
 
     /// Makes the next own block if the pacemaker allows it. Returns whether it did: there may be another to make.
@@ -131,8 +138,12 @@ impl Node {
             return false;
         };
         self.proposer.ready_since_us.get_or_insert(now.monotonic_us);
+        self.pacemaker.quorum_at(round.previous(), now.monotonic_us);
         if !matches!(self.readiness(now, round), Readiness::Now) {
             return false;
+        }
+        if self.quorum_round < round && !self.leaders_are_settled(round.previous()) {
+            self.pacemaker.timed_out();
         }
         self.propose(now, round, out);
         true
@@ -160,8 +171,21 @@ impl Node {
             return None;
         }
         let round = if self.quorum_round.0 > last.0 + self.gc_depth() { self.quorum_round } else { last };
-        let available = self.dag.available_stake(round).reaches(self.committee.thresholds().round_quorum);
-        available.then(|| round.next())
+        let nameable = round == Round(0) || {
+            let mut sum = StakeSum::new();
+            for (block, _) in self.dag.round(round).filter(|(block, entry)| self.is_nameable(block, entry)) {
+                sum.add(&self.committee, block.author);
+            }
+            sum.reaches(self.committee.thresholds().round_quorum)
+        };
+        nameable.then(|| round.next())
+    }
+
+    /// Whether an own block may name a block: it is available, and its author did not equivocate lately.
+    fn is_nameable(&self, block: &BlockRef, entry: &DagBlock) -> bool {
+        entry.available
+            && (block.author == self.config.authority
+                || !self.equivocations.is_shunned(block.author, block.round, self.gc_depth()))
     }
 
     fn gc_depth(&self) -> u64 {
@@ -177,10 +201,30 @@ impl Node {
         let Some(ready_since) = self.proposer.ready_since_us else { return Readiness::NotYet };
         let earliest = self.proposer.last_created_us
             + if self.has_work() { pace.min_round_interval_us } else { pace.idle_round_interval_us };
-        // C2: the leader had its time. C1: it did not need it.
-        let timeout = (ready_since + pace.leader_timeout_us).max(earliest);
-        let at = if self.leaders_are_settled(round.previous()) { earliest } else { timeout };
+        // C2: the leader had its time. C1: it did not need it, and the others had a little.
+        let at = if self.leaders_are_settled(round.previous()) {
+            ready_since + self.grace_us(round.previous())
+        } else {
+            ready_since + self.pacemaker.leader_timeout_us(&self.committee)
+        };
+        let at = at.max(earliest);
         if at <= now.monotonic_us { Readiness::Now } else { Readiness::At(at) }
+    }
+
+    /// How long after the quorum to wait for blocks of `parent` by authors that were there in the round before and are not
+    /// yet here.
+    fn grace_us(&self, parent: Round) -> u64 {
+        let before = parent.previous();
+        if before == Round(0) {
+            return 0;
+        }
+        let (mut was_there, mut is_here) = (AuthoritySet::default(), AuthoritySet::default());
+        for (round, set) in [(before, &mut was_there), (parent, &mut is_here)] {
+            for (block, _) in self.dag.round(round).filter(|(block, entry)| self.is_nameable(block, entry)) {
+                set.insert(block.author);
+            }
+        }
+        was_there.difference(is_here).iter().map(|author| self.pacemaker.grace_us(author)).max().unwrap_or(0)
     }
 
     /// Whether blocks are needed for more than keeping the pace.
@@ -195,7 +239,9 @@ impl Node {
             return true;
         }
         let leader = self.committer.schedule().primary(parent);
-        if !self.dag.slot(parent, leader).any(|(_, entry)| entry.available) {
+        // A leader whose blocks are left out is not waited for.
+        let shunned = self.equivocations.is_shunned(leader, parent, self.gc_depth());
+        if !shunned && !self.dag.slot(parent, leader).any(|(_, entry)| entry.available) {
             return false;
         }
         let before = parent.previous();
@@ -204,7 +250,7 @@ impl Node {
         }
         let leader = self.committer.schedule().primary(before);
         let (mut votes, mut blames) = (StakeSum::new(), StakeSum::new());
-        for (block, entry) in self.dag.round(parent).filter(|(_, entry)| entry.available) {
+        for (block, entry) in self.dag.round(parent).filter(|(block, entry)| self.is_nameable(block, entry)) {
             let voted =
                 entry.header.header().ancestors.iter().any(|a| a.round == before && a.author == leader);
             let sum = if voted { &mut votes } else { &mut blames };
@@ -225,8 +271,11 @@ impl Node {
         let ancestors = self.choose_ancestors(round);
         let has_room =
             self.commits.backlog() < self.config.execution_backlog_max && self.own_bytes < OWN_BYTES_MAX;
-        let (payload, txs) = if has_room && self.block_time_is_near(now) {
-            self.mempool.take_block()
+        // Nobody names what this validator makes: more of it would only pile up.
+        let is_named =
+            round.0 <= self.knowledge.own_named().0 + UNNAMED_ROUNDS_MAX || self.committee.size() == 1;
+        let (payload, txs) = if has_room && is_named && self.block_time_is_near(now) {
+            self.mempool.take_block(self.payload_cap.bytes())
         } else {
             (Payload::empty(), Vec::new())
         };
@@ -241,26 +290,26 @@ impl Node {
             n_tx: count(payload.len()),
             payload_len: count(payload.bytes().len()),
             payload_root: payload.root(),
-            system: self
-                .checkpoints
-                .take_own_vote(now, &self.config.cosign_key)
-                .map(SystemMessage::CheckpointVote)
-                .into_iter()
-                .collect(),
+            system: self.system_messages(now),
         };
         let key = &self.config.consensus_key;
         let header =
             VerifiedHeader::trusted(SignedHeader::build(header, |b| key.sign(&self.header_domain, b)));
         let block = header.reference();
         self.proposer.last_time = time;
+        let took = now.monotonic_us - self.proposer.last_created_us;
         self.proposer.last_created_us = now.monotonic_us;
+        self.pacemaker.made_round(took);
+        if !payload.is_empty() {
+            self.payload_cap.round_took(took);
+        }
         let payload = Arc::new(payload);
         // The payload goes first: a log that holds an own header holds all of its block, whatever a crash cuts off.
         let payload_seq = (!payload.is_empty())
             .then(|| self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out));
         let seq = self.append(LogRecord::Header(header.clone()), out);
         self.checkpoints.collect_votes(&header, out);
-        self.enter(header.clone());
+        self.enter(now, header.clone());
         if let Some(payload_seq) = payload_seq {
             self.dag.set_payload(&block, Arc::clone(&payload), payload_seq);
             // The pipeline verified them before they entered the pool.
@@ -277,10 +326,23 @@ impl Node {
         out.push(Effect::Sync(seq));
     }
 
+    /// What the next header tells the others, in the order of kinds.
+    fn system_messages(&mut self, now: Now) -> Vec<SystemMessage> {
+        let vote = self.checkpoints.take_own_vote(now, &self.config.cosign_key);
+        let mut messages: Vec<SystemMessage> = vote.map(SystemMessage::CheckpointVote).into_iter().collect();
+        if self.versions.header_version() >= 2 {
+            messages.extend(self.commit_votes.take().map(SystemMessage::CommitVote));
+            messages.extend(self.equivocations.take_untold().into_iter().map(SystemMessage::Evidence));
+        }
+        messages
+    }
+
     /// The last own block, then of each other author the latest available block below `round` that no own block named
     /// before.
     fn choose_ancestors(&mut self, round: Round) -> Vec<BlockRef> {
         let own = self.proposer.last;
+        let (equivocations, depth) = (&self.equivocations, self.linearizer.gc_depth());
+        let shunned = |block: &BlockRef| equivocations.is_shunned(block.author, block.round, depth);
         let mut ancestors = vec![own];
         for author in self.committee.indices().filter(|author| *author != own.author) {
             let named = &mut self.proposer.named[author.as_usize()];
@@ -288,7 +350,7 @@ impl Node {
                 self.committee.genesis_block(author)
             } else {
                 match self.dag.latest_available(author, round) {
-                    Some(block) if block.round > *named => block,
+                    Some(block) if block.round > *named && !shunned(&block) => block,
                     _ => continue,
                 }
             };

@@ -76,6 +76,16 @@ impl World {
                 self.running(host).published = Some(head.certified);
             }
             Effect::Blame { peer, error } => self.blame(host, peer, &error.to_string())?,
+            Effect::Accuse(proof) => {
+                self.note(b"accuse", host, &proof.block().digest.0);
+                let accused = proof.block().author.as_usize();
+                if self.hosts_of(accused).iter().all(|host| self.is_honest(*host))
+                    && self.hosts_of(accused).len() == 1
+                {
+                    let what = format!("accuses validator {accused}, which made one block a round");
+                    return Err(Violation::Host { host, what });
+                }
+            }
             Effect::Halt(what) if self.is_honest(host) => {
                 return Err(Violation::Host { host, what: format!("halts: {what}") });
             }

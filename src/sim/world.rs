@@ -88,7 +88,7 @@ impl World {
         let mut random = Random::new(seed);
         let genesis = Arc::new(genesis(seed, config.validators));
         let network = config.network.unwrap_or_else(|| draw_network(&mut random));
-        let pace = Pace { leader_timeout_us: 4 * network.delay_max_us + 100_000, ..Pace::default() };
+        let pace = Pace::default();
         let skew = i64::try_from(config.clock_skew_ms).unwrap_or(i64::MAX);
         let hosts: Vec<Host> = (0..config.validators)
             .chain(cast.twins.iter().copied())

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::clock::Clock;
 use super::execution::Order;
@@ -22,7 +22,7 @@ use crate::io::bell::Bell;
 use crate::io::log_store::{LogEvent, LogWriter};
 use crate::io::verify_pool::{Busy, Job, VerifyPool};
 use crate::node::{Effect, Input, Node, NodeStats};
-use crate::types::{BlockPayload, LogSeq};
+use crate::types::{BlockPayload, EquivocationProof, LogSeq};
 
 /// Inputs that are handled before figures are shown again.
 const INPUTS_PER_ROUND: usize = 64;
@@ -40,6 +40,7 @@ pub(super) struct Signals {
     failure: Mutex<Option<String>>,
     stats: Mutex<NodeStats>,
     load: CoreLoad,
+    evidence: Mutex<Vec<EquivocationProof>>,
 }
 
 impl Signals {
@@ -50,6 +51,7 @@ impl Signals {
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
             stats: Mutex::new(NodeStats::default()),
+            evidence: Mutex::new(Vec::new()),
             load: CoreLoad::default(),
         })
     }
@@ -80,6 +82,19 @@ impl Signals {
         error!(why, "the node halts");
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.stop();
+    }
+
+    /// A validator signed two blocks of one round. The node says so once for each.
+    pub(super) fn accuse(&self, proof: EquivocationProof) {
+        let [first, second] = proof.references().map(|reference| reference.block.digest);
+        let (validator, round) = (proof.block().author, proof.block().round);
+        warn!(%validator, %round, %first, %second, "a validator signed two blocks of one round: its key runs twice, or it lies");
+        self.evidence.lock().unwrap_or_else(PoisonError::into_inner).push(proof);
+    }
+
+    /// Proofs against validators, at most one for each.
+    pub(super) fn evidence(&self) -> Vec<EquivocationProof> {
+        self.evidence.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn stop(&self) {
@@ -247,6 +262,7 @@ impl Core {
             }
             Effect::Reply { ticket, reply } => self.outgoing.say(Word::Reply(ticket, reply)),
             Effect::Blame { peer, error } => self.outgoing.say(Word::Blame(peer, error)),
+            Effect::Accuse(proof) => self.signals.accuse(*proof),
             Effect::Halt(why) => self.signals.halt(why),
         }
         Ok(())

@@ -25,7 +25,7 @@ pub(super) fn text(service: &Service) -> String {
 }
 
 /// Where the node and the ledger stand.
-fn ledger_gauges(service: &Service) -> [Plain; 15] {
+fn ledger_gauges(service: &Service) -> [Plain; 16] {
     let stats = service.signals.stats();
     let head = service.shown.head();
     [
@@ -49,6 +49,11 @@ fn ledger_gauges(service: &Service) -> [Plain; 15] {
             "salus_equivocations",
             "Second blocks of one validator in one round, since start",
             stats.equivocations,
+        ),
+        (
+            "salus_equivocators",
+            "Validators proven to have signed two blocks of one round",
+            service.signals.evidence().len() as u64,
         ),
         ("salus_leaders_committed", "Leader slots committed, since start", stats.committed_leaders),
         ("salus_leaders_skipped", "Leader slots skipped, since start", stats.skipped_leaders),

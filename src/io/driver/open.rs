@@ -166,7 +166,8 @@ fn node_config(config: &ConfigFile, own: AuthorityIndex, keys: &mut NodeKeys) ->
         consensus_key: again(&keys.consensus),
         cosign_key: again(&keys.cosign),
         pace: Pace {
-            leader_timeout_us: us(values.rounds.leader_timeout_ms),
+            leader_timeout_min_us: us(values.rounds.leader_timeout_ms),
+            leader_timeout_max_us: us(values.rounds.leader_timeout_max_ms),
             min_round_interval_us: us(values.rounds.min_round_interval_ms),
             idle_round_interval_us: us(values.rounds.idle_round_interval_ms),
             ..Pace::default()
