@@ -14,7 +14,8 @@ use crate::node::Pace;
 
 /// Rounds of a case take some milliseconds.
 const PACE: Pace = Pace {
-    leader_timeout_us: 20_000,
+    leader_timeout_min_us: 20_000,
+    leader_timeout_max_us: 200_000,
     min_round_interval_us: 3_000,
     idle_round_interval_us: 8_000,
     fetch_timeout_us: 25_000,
