@@ -3,7 +3,7 @@
 use super::log_state::{StateTiles, keep_nodes};
 use super::rules::{Commit, Constants, state_entry};
 use super::state::{KeyState, OrgState, Tallies, Tally};
-use super::store::{Read, Store};
+use super::store::{Batch, Read, Store};
 use super::tables::{self, HeadRecord, Record};
 use super::{Executed, KeyDirectory, KeyMap, LedgerHead, LedgerReader, SubDag, trie, windows};
 use crate::codec::{Reader, Writer};
@@ -29,6 +29,8 @@ pub struct Executor<S> {
     directory: KeyDirectory,
     constants: Constants,
     head: HeadRecord,
+    /// Whether the store's head is behind: commits without transactions change nothing else and are not written one by one.
+    unwritten: bool,
     log: LogTree,
 }
 
@@ -64,7 +66,7 @@ impl<S: Store> Executor<S> {
         }
         let keys = load_keys(&store)?;
         directory.write(|held| *held = keys);
-        Ok(Self { store, directory, constants, head, log })
+        Ok(Self { store, directory, constants, head, unwritten: false, log })
     }
 
     /// The ledger after the last commit that was executed.
@@ -101,7 +103,12 @@ impl<S: Store> Executor<S> {
     ///
     /// # Errors
     /// The store's.
-    pub fn persist(&self) -> Result<(), StorageError> {
+    pub fn persist(&mut self) -> Result<(), StorageError> {
+        if std::mem::take(&mut self.unwritten) {
+            let mut batch = Batch::default();
+            batch.put([tables::HEAD], self.head.encode());
+            self.store.apply(batch)?;
+        }
         self.store.persist()
     }
 
@@ -120,6 +127,16 @@ impl<S: Store> Executor<S> {
             "block time went back at commit {}",
             dag.index
         );
+        if dag.blocks.is_empty() {
+            let head = LedgerHead { commit: dag.index, time: dag.time, ..before };
+            let (head, checkpoint_due) = self.head.advance(head, self.constants.checkpoint_interval_ms);
+            if !checkpoint_due {
+                self.head = head;
+                self.unwritten = true;
+                let (blocks, stubs, tiles) = Default::default();
+                return Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles });
+            }
+        }
         let mut commit = Commit::new(
             &self.constants,
             &self.directory,
@@ -154,6 +171,7 @@ impl<S: Store> Executor<S> {
             self.directory.write(|held| held.extend(keys));
         }
         self.head = head;
+        self.unwritten = false;
         Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles })
     }
 }

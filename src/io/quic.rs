@@ -8,8 +8,8 @@ use std::time::Duration;
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
-    TransportConfig, VarInt,
+    AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig,
+    ServerConfig, TransportConfig, VarInt,
 };
 
 use super::NetError;
@@ -19,6 +19,10 @@ use crate::crypto::SecretKey;
 /// Largest UDP payload that path discovery tries. Ten segments of it, the most that quinn hands to the kernel at once,
 /// stay below the 65,507 bytes of one UDP send: above that, datagrams vanish and the discovery falls back to 1,200.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 6_500;
+/// Packets after which, and time within which, one is acknowledged. Most travel in both directions anyway, and an
+/// acknowledgement of every second one costs as much as the packets.
+const ACK_EVERY: u32 = 8;
+const ACK_DELAY_MAX: Duration = Duration::from_millis(10);
 /// quinn's default of 333 ms costs a second when a packet of the handshake is lost.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Above 2 MiB quinn closes connections under loss ("too many gaps in stream buffer").
@@ -45,6 +49,8 @@ impl Transport {
             .map_err(|error| NetError::Quic(format!("idle time-out: {error}")))?;
         let mut mtu = MtuDiscoveryConfig::default();
         mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
+        let mut acks = AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY)).max_ack_delay(Some(ACK_DELAY_MAX));
         let mut config = TransportConfig::default();
         config
             .max_concurrent_uni_streams(VarInt::from_u32(self.uni_streams))
@@ -58,6 +64,7 @@ impl Transport {
             .mtu_discovery_config(Some(mtu))
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(Some(self.idle_timeout / 4))
+            .ack_frequency_config(Some(acks))
             .datagram_receive_buffer_size(None);
         match self.congestion {
             Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),

@@ -11,12 +11,13 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, TrySendError};
 use tracing::{debug, error, warn};
 
+use super::checked::CheckedPayloads;
 use super::clock::Clock;
 use super::execution::Order;
-use super::inbox::{Gone, Inbox};
+use super::inbox::{Gone, Inbox, Mail};
 use super::librarian::Desk;
 use super::load::{CoreLoad, LoadMeter};
-use super::outgoing::{Outgoing, Word};
+use super::outgoing::{HOLD_US, Outgoing, Word};
 use crate::error::StorageError;
 use crate::io::bell::Bell;
 use crate::io::log_store::{LogEvent, LogWriter};
@@ -28,6 +29,8 @@ use crate::types::{BlockPayload, EquivocationProof, LogSeq};
 const INPUTS_PER_ROUND: usize = 64;
 /// Pause before what a full queue refused is offered again.
 const OFFER_PAUSE: Duration = Duration::from_millis(1);
+/// Longest sleep while a reply is held back.
+const HOLD_MAX: Duration = Duration::from_micros(HOLD_US);
 /// Longest sleep, so that figures for operators stay fresh.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 
@@ -140,6 +143,9 @@ pub(super) struct Core {
     pub(super) pool: Arc<VerifyPool>,
     pub(super) outgoing: Outgoing,
     pub(super) waiting: Waiting,
+    pub(super) checked: CheckedPayloads,
+    /// Came behind transactions that are handled before it.
+    pub(super) held: Option<Input>,
     pub(super) durable: LogSeq,
     pub(super) meter: LoadMeter,
 }
@@ -172,7 +178,7 @@ impl Core {
     fn turn(&mut self, effects: &mut Vec<Effect>) -> Result<bool, Gone> {
         let mut handled = 0;
         while handled < INPUTS_PER_ROUND && self.has_room() {
-            match self.inbox.take()? {
+            match self.next_input()? {
                 Some(input) => self.handle(input, effects),
                 None => break,
             }
@@ -184,6 +190,33 @@ impl Core {
         }
         self.offer();
         Ok(handled > 0)
+    }
+
+    /// The next input. Transactions are taken together: what came before a block is made goes into it.
+    fn next_input(&mut self) -> Result<Option<Input>, Gone> {
+        let mut transactions = Vec::new();
+        loop {
+            let input = match self.held.take() {
+                Some(input) => input,
+                None => match self.inbox.take()? {
+                    Some(Mail::Input(input)) => input,
+                    Some(Mail::Checked { from, block, payload, verdicts }) => {
+                        self.checked.insert(block, Arc::clone(&payload), verdicts);
+                        Input::Payload { from, block, payload }
+                    }
+                    None if transactions.is_empty() => return Ok(None),
+                    None => return Ok(Some(Input::Transactions(transactions))),
+                },
+            };
+            if let Input::Transactions(more) = input {
+                transactions.extend(more);
+            } else if transactions.is_empty() {
+                return Ok(Some(input));
+            } else {
+                self.held = Some(input);
+                return Ok(Some(Input::Transactions(transactions)));
+            }
+        }
     }
 
     /// Whether what the next input leads to has somewhere to go.
@@ -214,10 +247,14 @@ impl Core {
             (true, true) => until.min(OFFER_PAUSE),
             (true, false) => until,
         };
+        let most = if self.outgoing.is_holding() { most.min(HOLD_MAX) } else { most };
+        self.inbox.wakes_at(now.monotonic_us + u64::try_from(most.as_micros()).unwrap_or(u64::MAX));
         self.signals.bell.sleep(0, Some(most), || {
             let is_work = || !self.inbox.is_empty() || self.is_more_durable();
             self.signals.is_stopping() || self.has_room() && (!has_room || is_work())
         });
+        self.inbox.wakes_at(0);
+        self.outgoing.release_held(self.clock.now().monotonic_us);
     }
 
     fn handle(&mut self, input: Input, effects: &mut Vec<Effect>) {
@@ -228,6 +265,16 @@ impl Core {
             self.node.handle(start, Input::Synced(durable), effects);
         }
         self.node.handle(start, input, effects);
+        self.carry_out_all(effects);
+        while let Some((block, verdicts)) = self.checked.next_asked() {
+            self.node.handle(start, Input::Verified { block, verdicts }, effects);
+            self.carry_out_all(effects);
+        }
+        self.outgoing.flush(start.monotonic_us);
+        self.meter.note(&self.signals.load, start.monotonic_us, self.clock.now().monotonic_us);
+    }
+
+    fn carry_out_all(&mut self, effects: &mut Vec<Effect>) {
         let mut given = std::mem::take(effects);
         for effect in given.drain(..) {
             if let Err(error) = self.carry_out(effect) {
@@ -236,8 +283,6 @@ impl Core {
         }
         // The room that they took is used again.
         *effects = given;
-        self.outgoing.flush();
-        self.meter.note(&self.signals.load, start.monotonic_us, self.clock.now().monotonic_us);
     }
 
     fn carry_out(&mut self, effect: Effect) -> Result<(), StorageError> {
@@ -250,8 +295,10 @@ impl Core {
             }
             Effect::Sync(seq) => self.log.sync(seq)?,
             Effect::Verify { block, payload } => {
-                self.waiting.payloads.push_back(BlockPayload { block, payload });
-                self.offer_payloads();
+                if !self.checked.ask(&block, &payload) {
+                    self.waiting.payloads.push_back(BlockPayload { block, payload });
+                    self.offer_payloads();
+                }
             }
             Effect::Execute(dag) => self.give(Order::Execute(Box::new(dag))),
             Effect::Publish(head) => self.give(Order::Publish(head)),

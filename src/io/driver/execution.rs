@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::info;
 
 use super::core::Signals;
-use super::inbox::CoreSender;
+use super::inbox::{CoreSender, Mail};
 use crate::crypto::SecretKey;
 use crate::error::StorageError;
 use crate::execute::{Executor, LedgerHead, SubDag};
@@ -22,6 +22,8 @@ use crate::types::{AuthorityIndex, LeafIndex};
 
 /// Time between two moments at which the state is made durable. What is lost in between is executed again from the log.
 const PERSIST_EVERY: Duration = Duration::from_secs(5);
+/// Commits after whose execution the core is told, though more wait.
+const TOLD_TOGETHER: usize = 8;
 /// Mode of the published checkpoint: anybody may read it.
 const PUBLIC: u32 = 0o644;
 /// Stubs that are read from the state at a time when tiles are made anew.
@@ -87,15 +89,13 @@ impl Execution {
         let mut persisted = Instant::now();
         let mut dirty = false;
         loop {
-            let done = match self.orders.recv_timeout(PERSIST_EVERY) {
-                Ok(Order::Execute(dag)) => {
-                    dirty = true;
-                    self.execute(&dag)
-                }
-                Ok(Order::Publish(head)) => self.publish(*head),
-                Err(RecvTimeoutError::Timeout) => Ok(()),
+            let first = match self.orders.recv_timeout(PERSIST_EVERY) {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            dirty |= first.is_some();
+            let done = self.work(first);
             let persist = dirty && persisted.elapsed() >= PERSIST_EVERY;
             let done = done.and_then(|()| if persist { self.executor.persist() } else { Ok(()) });
             if persist {
@@ -114,16 +114,33 @@ impl Execution {
         }
     }
 
-    fn execute(&mut self, dag: &SubDag) -> Result<(), StorageError> {
+    /// Does what was ordered, and what has been ordered meanwhile: the commits of a round come together, and the core is told
+    /// of them together.
+    fn work(&mut self, first: Option<Order>) -> Result<(), StorageError> {
+        let mut executed = Vec::new();
+        let mut next = first;
+        while let Some(order) = next {
+            match order {
+                Order::Execute(dag) => executed.push(Mail::Input(self.execute(&dag)?)),
+                Order::Publish(head) => self.publish(*head)?,
+            }
+            next = if executed.len() < TOLD_TOGETHER { self.orders.try_recv().ok() } else { None };
+        }
+        if !executed.is_empty() {
+            // The core is gone if nobody listens; then nothing is to be acknowledged either.
+            let _ = self.core.send_all(executed);
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, dag: &SubDag) -> Result<Input, StorageError> {
         let executed = self.executor.execute(dag)?;
         self.tiles.put_all(&executed.tiles)?;
         if executed.checkpoint_due {
             self.tiles.put_all(&self.executor.log().partials())?;
         }
         *self.shown.head.write().unwrap_or_else(PoisonError::into_inner) = executed.head;
-        // The core is gone if nobody listens; then nothing is to be acknowledged either.
-        let _ = self.core.send(Input::Executed(Box::new(executed)));
-        Ok(())
+        Ok(Input::Executed(Box::new(executed)))
     }
 
     fn publish(&self, head: CertifiedHead) -> Result<(), StorageError> {

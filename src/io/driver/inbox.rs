@@ -1,49 +1,95 @@
 //! The way into the core: a bounded queue that the core empties without waiting, and its bell.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
+use super::clock::Clock;
+use crate::execute::Verdict;
 use crate::io::bell::Bell;
 use crate::node::Input;
+use crate::types::{AuthorityIndex, BlockRef, Payload};
+
+/// How soon the core must wake by itself so that it is not woken for what can wait a moment.
+const SOON_US: u64 = 1_000;
 
 /// The core has ended.
 #[derive(Debug)]
 pub(super) struct Gone;
 
-/// Hands inputs to the core. Clones share the queue.
+/// Something for the core.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// For the node.
+    Input(Input),
+    /// A payload whose signatures have been checked already.
+    Checked { from: AuthorityIndex, block: BlockRef, payload: Arc<Payload>, verdicts: Arc<[Verdict]> },
+}
+
+/// Hands things to the core. Clones share the queue.
 #[derive(Debug, Clone)]
 pub(super) struct CoreSender {
-    queue: Sender<Input>,
+    queue: Sender<Mail>,
     bell: Arc<Bell>,
+    wakes_at: Arc<AtomicU64>,
+    clock: Clock,
 }
 
 impl CoreSender {
-    /// Queues an input. Waits while the queue is full: whoever feeds the core is held up when it is behind.
-    pub(super) fn send(&self, input: Input) -> Result<(), Gone> {
-        self.queue.send(input).map_err(|_input| Gone)?;
+    /// Queues things, and wakes the core once. Waits while the queue is full: whoever feeds the core is held up when it is behind.
+    pub(super) fn send_all(&self, mail: impl IntoIterator<Item = Mail>) -> Result<(), Gone> {
+        for mail in mail {
+            self.push(mail)?;
+        }
         self.bell.ring();
         Ok(())
+    }
+
+    /// Queues an input that may wait a moment: if the core wakes soon by itself, it is not woken.
+    pub(super) fn send_lazily(&self, input: Input) -> Result<(), Gone> {
+        self.push(Mail::Input(input))?;
+        // Pairs with the fence in the bell's sleep: either the core finds this input before it sleeps, or the time at which it
+        // wakes is seen here.
+        fence(Ordering::SeqCst);
+        if self.wakes_at.load(Ordering::Relaxed) > self.clock.now().monotonic_us + SOON_US {
+            self.bell.ring();
+        }
+        Ok(())
+    }
+
+    fn push(&self, mail: Mail) -> Result<(), Gone> {
+        match self.queue.try_send(mail) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(mail)) => {
+                // It may sleep on what was queued before without a ring.
+                self.bell.ring();
+                self.queue.send(mail).map_err(|_mail| Gone)
+            }
+            Err(TrySendError::Disconnected(_)) => Err(Gone),
+        }
     }
 }
 
 /// The core's end.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    queue: Receiver<Input>,
+    queue: Receiver<Mail>,
+    wakes_at: Arc<AtomicU64>,
 }
 
 impl Inbox {
-    /// A queue with room for `inputs`, which rings `bell`.
-    pub(super) fn new(inputs: usize, bell: Arc<Bell>) -> (CoreSender, Self) {
-        let (sender, queue) = bounded(inputs);
-        (CoreSender { queue: sender, bell }, Self { queue })
+    /// A queue with room for `mails`, which rings `bell`.
+    pub(super) fn new(mails: usize, bell: Arc<Bell>, clock: Clock) -> (CoreSender, Self) {
+        let (sender, queue) = bounded(mails);
+        let wakes_at = Arc::new(AtomicU64::new(0));
+        (CoreSender { queue: sender, bell, wakes_at: Arc::clone(&wakes_at), clock }, Self { queue, wakes_at })
     }
 
-    /// The next input, if there is one; `Err` once nobody can send any more.
-    pub(super) fn take(&self) -> Result<Option<Input>, Gone> {
+    /// The next mail, if there is one; `Err` once nobody can send any more.
+    pub(super) fn take(&self) -> Result<Option<Mail>, Gone> {
         match self.queue.try_recv() {
-            Ok(input) => Ok(Some(input)),
+            Ok(mail) => Ok(Some(mail)),
             Err(TryRecvError::Empty) => Ok(None),
             Err(TryRecvError::Disconnected) => Err(Gone),
         }
@@ -51,5 +97,35 @@ impl Inbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Tells when the core wakes by itself, before it goes to sleep; 0 when it is awake.
+    pub(super) fn wakes_at(&self, monotonic_us: u64) {
+        self.wakes_at.store(monotonic_us, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn what_can_wait_wakes_nobody_who_wakes_soon() {
+        let (bell, clock) = (Arc::new(Bell::new(1)), Clock::start());
+        let (sender, inbox) = Inbox::new(2, Arc::clone(&bell), clock);
+        inbox.wakes_at(0);
+        sender.send_lazily(Input::Tick).unwrap();
+        assert!(matches!(inbox.take(), Ok(Some(Mail::Input(Input::Tick)))));
+        // Would the last of these not be seen, this would sleep for ever.
+        inbox.wakes_at(u64::MAX);
+        let sleeper = std::thread::spawn(move || {
+            while inbox.is_empty() {
+                bell.sleep(0, None, || !inbox.is_empty());
+            }
+        });
+        sender.send_lazily(Input::Tick).unwrap();
+        sleeper.join().unwrap();
+        assert!(sender.send_all([Mail::Input(Input::Tick)]).is_err(), "the inbox is gone");
     }
 }

@@ -72,7 +72,7 @@ impl Waiting {
             })
             .collect();
         // The node has stopped if nobody listens.
-        let _ = core.send(Input::Transactions(pooled));
+        let _ = core.send_lazily(Input::Transactions(pooled));
     }
 
     /// Tells those who sent transactions that do not verify.

@@ -3,17 +3,19 @@
 //! | thread | does | waits for |
 //! |---|---|---|
 //! | `salus-core` | owns the node and all consensus state | inputs, timers |
-//! | `salus-log` | appends and syncs the block log | records |
+//! | `log-writer` | appends and syncs the block log | records |
 //! | `salus-exec` | executes commits, writes tiles, publishes checkpoints | commits |
-//! | `salus-peers` | verifies headers, splits payloads | messages of validators |
+//! | `salus-peers` | verifies headers and small payloads | messages of validators |
 //! | `salus-library` | answers peers from the log | requests for old blocks |
 //! | `salus-verify-*` | check signatures in batches | transactions and payloads |
-//! | the runtime's | QUIC, HTTP | sockets |
+//! | `salus-net` | QUIC between validators, carries the core's words | sockets |
+//! | `salus-io` | QUIC from clients, HTTP | sockets |
 //!
 //! The core waits for nobody and takes no lock that another thread holds for long. What it gives away is bounded by what it
 //! takes: it takes no inputs while the log or the way out hold more than they should, and the queue of inputs, which is bounded,
 //! then makes those wait who feed it.
 
+mod checked;
 mod clock;
 mod core;
 mod execution;
@@ -53,6 +55,12 @@ const REPLAY_POLL: Duration = Duration::from_millis(50);
 /// Time between two lines about it.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
+/// Threads that wait for sockets. Validators and clients have their own: a flood of clients holds up no round.
+struct Runtimes {
+    io: Runtime,
+    net: Runtime,
+}
+
 /// A validator that runs.
 pub struct Validator {
     signals: Arc<Signals>,
@@ -65,7 +73,7 @@ pub struct Validator {
     /// Last commit that the log held at the start.
     replay_until: CommitIndex,
     shown: Arc<Shown>,
-    runtime: Runtime,
+    runtimes: Runtimes,
     _lock: DataLock,
 }
 
@@ -119,7 +127,7 @@ impl Validator {
 
     /// Waits until a signal of the operating system asks to stop, or the node halts by itself.
     pub fn wait(&self) {
-        self.runtime.block_on(async {
+        self.runtimes.io.block_on(async {
             let mut ended = tokio::time::interval(std::time::Duration::from_millis(100));
             let signal = stop_signal();
             tokio::pin!(signal);
@@ -138,8 +146,8 @@ impl Validator {
     /// The reason if the node halted by itself: what went wrong and what to do.
     pub fn stop(self) -> Result<(), String> {
         self.signals.stop();
-        let Self { signals, pump, threads, peers, clients, http, runtime, .. } = self;
-        runtime.block_on(async {
+        let Self { signals, pump, threads, peers, clients, http, runtimes, .. } = self;
+        runtimes.io.block_on(async {
             http.shutdown().await;
             clients.shutdown().await;
         });
@@ -152,7 +160,8 @@ impl Validator {
                 );
             }
         }
-        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        runtimes.net.shutdown_timeout(Duration::from_secs(2));
+        runtimes.io.shutdown_timeout(Duration::from_secs(2));
         signals.failure().map_or(Ok(()), Err)
     }
 }

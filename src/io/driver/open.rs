@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio::runtime::{Handle, Runtime};
 use tracing::info;
 
+use super::checked::CheckedPayloads;
 use super::clock::Clock;
 use super::core::{Core, Signals, Waiting as Refused};
 use super::execution::{Execution, Shown, last_published, mend_tiles};
@@ -20,9 +21,10 @@ use super::librarian::{self, Desk, QUESTIONS_PER_PEER_MAX};
 use super::load::LoadMeter;
 use super::outgoing::Outgoing;
 use super::peers::{Pump, PumpControl};
-use super::{Addresses, Validator};
+use super::{Addresses, Runtimes, Validator};
 use crate::committee::Committee;
 use crate::config::{ConfigError, ConfigFile};
+use crate::crypto::Verifier;
 use crate::error::StorageError;
 use crate::execute::{Executor, KeyDirectory};
 use crate::genesis::Genesis;
@@ -219,7 +221,7 @@ fn start_pool(
             }
         }
         Answer::Payload { block, verdicts } => {
-            let _ = core.send(Input::Verified { block, verdicts: verdicts.into() });
+            let _ = core.send_lazily(Input::Verified { block, verdicts: verdicts.into() });
         }
     };
     Ok(Arc::new(VerifyPool::start(&pool, genesis.network(), keys.clone(), on_answer)?))
@@ -227,13 +229,15 @@ fn start_pool(
 
 fn make_pump(
     committee: &Arc<Committee>,
+    keys: &KeyDirectory,
     events: PeerEvents,
     peers: &Arc<PeerNet>,
     core: CoreSender,
     control: &Arc<PumpControl>,
 ) -> Result<Pump, StartError> {
     let (committee, peers, control) = (Arc::clone(committee), Arc::clone(peers), Arc::clone(control));
-    Ok(Pump::new(committee, secret_seed()?, events, peers, core, control))
+    let verifier = Verifier::new(secret_seed()?, CACHE_KEYS);
+    Ok(Pump::new(committee, (keys.clone(), verifier), events, peers, core, control))
 }
 
 /// Halts the node if the thread that holds it ends by a panic: a validator without one of its threads must not seem to be well.
@@ -292,8 +296,11 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
     let signals = Signals::new();
     let directory = KeyDirectory::default();
     let data = open_data(config, &genesis, own, &directory, &signals)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("salus-io").build();
-    let runtime = runtime.map_err(system)?;
+    let runtimes = Runtimes {
+        io: runtime("salus-io", None)?,
+        // One thread: what it does is short, and a frame handed from thread to thread costs more than it gains.
+        net: runtime("salus-net", Some(1))?,
+    };
     let wiring = Wiring {
         config,
         genesis,
@@ -305,7 +312,16 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
         directory,
         signals,
     };
-    wiring.connect(data, runtime)
+    wiring.connect(data, runtimes)
+}
+
+fn runtime(name: &str, threads: Option<usize>) -> Result<Runtime, StartError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name(name);
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder.build().map_err(system)
 }
 
 /// Everything that the threads are made of.
@@ -322,17 +338,17 @@ struct Wiring<'a> {
 }
 
 impl Wiring<'_> {
-    fn connect(self, data: Data, runtime: Runtime) -> Result<Validator, StartError> {
-        let handle = runtime.handle().clone();
+    fn connect(self, data: Data, runtimes: Runtimes) -> Result<Validator, StartError> {
+        let (handle, net) = (runtimes.io.handle().clone(), runtimes.net.handle().clone());
         let clock = Clock::start();
-        let (core_tx, inbox) = Inbox::new(INPUTS_MAX, Arc::clone(self.signals.bell()));
+        let (core_tx, inbox) = Inbox::new(INPUTS_MAX, Arc::clone(self.signals.bell()), clock.clone());
         let (waiting, replies) = (Arc::new(Waiting::default()), Arc::new(Replies::default()));
         let pool = start_pool(self.config, &self.genesis, &self.directory, &core_tx, &waiting, &replies)?;
         let (events_tx, events) = peer_events(self.committee.size(), PEER_EVENTS_MAX);
-        let peers = self.start_peers(&handle, events_tx)?;
+        let peers = self.start_peers(&net, events_tx)?;
         let control = PumpControl::new(&events);
         let (outgoing, carrier) = Outgoing::new(Arc::clone(self.signals.bell()));
-        handle.spawn(carrier.run(Arc::clone(&peers), Arc::clone(&replies)));
+        net.spawn(carrier.run(Arc::clone(&peers), Arc::clone(&replies)));
 
         let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
@@ -369,12 +385,14 @@ impl Wiring<'_> {
             pool,
             outgoing,
             waiting: Refused::default(),
+            checked: CheckedPayloads::default(),
+            held: None,
             durable: LogSeq(0),
             meter: LoadMeter::default(),
         };
         let (reader, index, library_peers) = (data.store.reader, data.store.index, Arc::clone(&peers));
         let library = move || librarian::run(&questions, &reader, &index, &library_peers);
-        let pump = make_pump(&self.committee, events, &peers, core_tx, &control)?;
+        let pump = make_pump(&self.committee, &self.directory, events, &peers, core_tx, &control)?;
         let threads = spawn_all(&self.signals, core, execution, library, || pump.run())?;
         Ok(Validator {
             signals: self.signals,
@@ -386,7 +404,7 @@ impl Wiring<'_> {
             addresses,
             replay_until,
             shown,
-            runtime,
+            runtimes,
             _lock: data.lock,
         })
     }

@@ -12,14 +12,18 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::inbox::{CoreSender, Gone};
+use super::inbox::{CoreSender, Gone, Mail};
 use crate::committee::Committee;
 use crate::crypto::Verifier;
 use crate::dag::VerifiedHeader;
 use crate::error::PeerError;
+use crate::execute::KeyDirectory;
 use crate::io::peer::{PeerEvent, PeerEvents, PeerEventsWaker, PeerNet, ReceiveCredit};
 use crate::node::Input;
-use crate::types::{AuthorityIndex, BlockDigest, Payload, PeerMessage, SIGNATURE_BYTES, SignedHeader};
+use crate::types::{
+    AuthorityIndex, BlockDigest, BlockRef, Payload, PeerMessage, SIGNATURE_BYTES, SignedHeader,
+};
+use crate::verify::verify_payload;
 
 /// Headers of one peer that are verified before it is the next one's turn.
 const HEADERS_PER_TURN: usize = 32;
@@ -27,6 +31,9 @@ const HEADERS_PER_TURN: usize = 32;
 const GATHERED_MAX: usize = 64;
 /// Headers of each author that are known to be verified.
 const KNOWN_PER_AUTHOR: usize = 256;
+/// Transactions of a payload up to which its signatures are checked here. It comes with its header, and to wake other threads
+/// for so few would cost more than they save.
+const PAYLOAD_SMALL: usize = 16;
 /// Longest sleep; whatever comes ends it.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -107,19 +114,24 @@ struct Answer {
 
 /// Something to hand to the core.
 enum Work {
-    Ready(Input),
+    Ready(Mail),
     Headers { from: AuthorityIndex, headers: Vec<SignedHeader> },
+}
+
+fn ready(input: Input) -> Work {
+    Work::Ready(Mail::Input(input))
 }
 
 /// The same, with headers that need no look, and gaps for those that are being verified.
 enum Sorted {
-    Ready(Input),
+    Ready(Mail),
     Headers { from: AuthorityIndex, headers: Vec<Option<VerifiedHeader>> },
 }
 
 /// What the thread owns.
 pub(super) struct Pump {
     committee: Arc<Committee>,
+    keys: KeyDirectory,
     verifier: Verifier,
     known: Known,
     events: PeerEvents,
@@ -130,10 +142,10 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// `seed` is secret and from the operating system; see [`Verifier::new`].
+    /// The seed of `verifier` is secret and from the operating system.
     pub(super) fn new(
         committee: Arc<Committee>,
-        seed: [u8; 32],
+        (keys, verifier): (KeyDirectory, Verifier),
         events: PeerEvents,
         peers: Arc<PeerNet>,
         core: CoreSender,
@@ -141,7 +153,8 @@ impl Pump {
     ) -> Self {
         let n = committee.size();
         Self {
-            verifier: Verifier::new(seed, n),
+            keys,
+            verifier,
             known: Known::new(n),
             answers: (0..n).map(|_| None).collect(),
             committee,
@@ -174,8 +187,8 @@ impl Pump {
             && let Some(event) = self.events.try_next_of(|peer| self.answers[peer].is_none())
         {
             match event {
-                PeerEvent::Up { peer, version } => work.push(Work::Ready(Input::PeerUp { peer, version })),
-                PeerEvent::Down(peer) => work.push(Work::Ready(Input::PeerDown(peer))),
+                PeerEvent::Up { peer, version } => work.push(ready(Input::PeerUp { peer, version })),
+                PeerEvent::Down(peer) => work.push(ready(Input::PeerDown(peer))),
                 PeerEvent::Misbehaved { from, error } => {
                     warn!(peer = %from, %error, "a peer broke the protocol");
                 }
@@ -187,19 +200,26 @@ impl Pump {
                         self.go_on(from.as_usize(), &mut work);
                     }
                     PeerMessage::Payload { block, bytes } => match Payload::decode(bytes) {
-                        Ok(payload) => {
-                            let payload = Arc::new(payload);
-                            work.push(Work::Ready(Input::Payload { from, block, payload }));
-                        }
+                        Ok(payload) => work.push(Work::Ready(self.check_payload(from, block, payload))),
                         Err(source) => {
                             self.peers.blame(from, &PeerError::Malformed { what: "payload", source });
                         }
                     },
-                    PeerMessage::Fetch(request) => work.push(Work::Ready(Input::Fetch { from, request })),
+                    PeerMessage::Fetch(request) => work.push(ready(Input::Fetch { from, request })),
                 },
             }
         }
         work
+    }
+
+    fn check_payload(&mut self, from: AuthorityIndex, block: BlockRef, payload: Payload) -> Mail {
+        let payload = Arc::new(payload);
+        if payload.len() > PAYLOAD_SMALL {
+            return Mail::Input(Input::Payload { from, block, payload });
+        }
+        let network = self.committee.network();
+        let verdicts = verify_payload(&mut self.verifier, network, &self.keys, &payload).into();
+        Mail::Checked { from, block, payload, verdicts }
     }
 
     /// The next part of a peer's answer.
@@ -222,10 +242,11 @@ impl Pump {
             self.known.insert(header);
         }
         let mut verified = verified.into_iter();
+        let mut mail = Vec::with_capacity(work.len());
         for work in work {
             let (from, headers) = match work {
-                Sorted::Ready(input) => {
-                    self.core.send(input)?;
+                Sorted::Ready(ready) => {
+                    mail.push(ready);
                     continue;
                 }
                 Sorted::Headers { from, headers } => (from, headers),
@@ -236,20 +257,20 @@ impl Pump {
                 .filter_map(|known| known.map_or_else(|| verified.next(), |header| Some(Ok(header))))
                 .collect();
             match headers.into_iter().collect() {
-                Ok(headers) => self.core.send(Input::Headers { from, headers })?,
+                Ok(headers) => mail.push(Mail::Input(Input::Headers { from, headers })),
                 Err(error) => {
                     self.peers.blame(from, &error);
                     self.answers[from.as_usize()] = None;
                 }
             }
         }
-        Ok(())
+        self.core.send_all(mail)
     }
 
     /// Sorts out the headers whose signature is to be checked.
     fn sort(&self, work: Work, unknown: &mut Vec<SignedHeader>) -> Sorted {
         let (from, headers) = match work {
-            Work::Ready(input) => return Sorted::Ready(input),
+            Work::Ready(mail) => return Sorted::Ready(mail),
             Work::Headers { from, headers } => (from, headers),
         };
         let mut sort = |header: SignedHeader| {

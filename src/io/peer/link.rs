@@ -11,6 +11,9 @@ use tokio::task::JoinSet;
 use super::PeerLimits;
 use crate::types::{Frame, FrameClass};
 
+/// Payloads up to this length do not wait behind larger ones.
+const SMALL_PAYLOAD_BYTES: usize = 4 << 10;
+
 /// What was counted about one peer.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -85,7 +88,10 @@ impl Link {
 
     /// Queues a frame, or says that it does not fit.
     pub(super) fn send(&self, frame: WireFrame) -> bool {
-        let queue = &self.queues[frame.class as usize];
+        // A small payload follows its header on the same way, and they leave in one packet.
+        let small = frame.class == FrameClass::Payload && frame.len <= SMALL_PAYLOAD_BYTES;
+        let class = if small { FrameClass::Small } else { frame.class };
+        let queue = &self.queues[class as usize];
         let Ok(len) = u32::try_from(frame.len) else { return false };
         let Ok(bytes) = queue.bytes.clone().try_acquire_many_owned(len) else { return false };
         queue.frames.try_send(Queued { frame, _bytes: bytes }).is_ok()
