@@ -37,7 +37,7 @@
 //! |---|---|---|
 //! | Mysticeti's rule, n = 4 (that of this version) | 3.03 | 3.02 |
 //! | DAG-Hydrangea, n = 4, f = 1 | 2.02 | 5.2 |
-//! | DAG-Hydrangea, n = 7, f = 1, or n = 5f + 1 and more | 2.02 | 2.02 |
+//! | DAG-Hydrangea, n = 7, f = 1, or n = 5f + 1 | 2.02 | 2.02 |
 //!
 //! One validator of four that is down leads a quarter of the slots. None of these can be skipped directly, each waits for
 //! an anchor three rounds on, and everything behind it waits too, since slots are committed in order. The fast path gains one delay
@@ -64,20 +64,21 @@
 //! - *A larger committee.* n = 6 with f = 1 (5f + 1) or n = 7 has p = 1. A region that wants two rounds
 //!   pays with two more validators and not with latency. For f = 1 this needs nothing but the thresholds.
 //! - *Switching.* Run the fast rule while the last committed history shows all validators voting, and today's rule when
-//!    it shows one that does not. The rule has to be a function of commits alone, fixed for a stretch of rounds ahead: both
-//!    rules on one slot in two views are a fork. So it is switched where a change of the leader schedule is, at a boundary of
-//!    committed rounds, and the slots of the stretch before are decided by the rule of that stretch to the last. When
-//!    a validator goes down, the rest of the running stretch costs 5.2 δ a block; with stretches of one hundred rounds of 50 ms that is five
-//!    seconds. A validator that comes and goes makes each stretch the wrong one.
+//!   it shows one that does not. The rule has to be a function of commits alone, fixed for a stretch of rounds ahead: both
+//!   rules on one slot in two views are a fork. So it is switched where a change of the leader schedule is, at a boundary of
+//!   committed rounds, and the slots of the stretch before are decided by the rule of that stretch to the last. When
+//!   a validator goes down, the rest of the running stretch costs 5.2 δ a block; with stretches of one hundred rounds of 50 ms that is five
+//!   seconds. A validator that comes and goes makes each stretch the wrong one.
 //! - *FinWhale's evidence.* At n = 4, f = p = 1 the bound allows a fast commit by three votes. Its price is another one: a
-//!    block whose history shows two blocks of a leader must not name that leader's next block, a validity rule that
-//!    cannot be checked on a header alone, so that a header's validity would depend on what its ancestors hold. Here
-//!    a header is valid *whatever else a validator has seen* ([`crate::dag::VerifiedHeader`]), and fetching, storage and
-//!    blame stand on that.
+//!   block whose history shows two blocks of a leader must not name that leader's next block, a validity rule that
+//!   cannot be checked on a header alone, so that a header's validity would depend on what its ancestors hold. Here
+//!   a header is valid *whatever else a validator has seen* ([`crate::dag::VerifiedHeader`]), and fetching, storage and
+//!   blame stand on that.
 //!
 //! **Decision.** Three message delays with four validators, down or up. No fast path now. What keeps the way open is kept: a name for
 //! each threshold, parameters in genesis, a leader schedule that may only change at boundaries of committed history, and a
 //! model that new rules have to pass first. To be weighed again when a region asks for less than three delays and runs six
 //! validators or more; then by thresholds, not by switching.
 //!
-//! What this page says of others is from the sources named; their figures were measured by them and not again here.
+//! What this page says of others is from the sources named. Their figures are of their own simulator and were not measured
+//! again here.
