@@ -126,8 +126,12 @@ pub struct Status {
     pub mempool_transactions: u64,
     /// Bytes of them.
     pub mempool_bytes: u64,
+    /// How long the first leader of a round is waited for at the moment, in microseconds.
+    pub leader_timeout_us: u64,
     /// The other validators.
     pub peers: Vec<PeerStatus>,
+    /// Validators that signed two blocks of one round: their keys are in wrong hands, or run twice.
+    pub equivocators: Vec<EquivocatorStatus>,
 }
 
 /// Another validator as this one sees it.
@@ -137,6 +141,17 @@ pub struct PeerStatus {
     pub name: String,
     /// Whether it is connected.
     pub up: bool,
+}
+
+/// A validator that signed two blocks of one round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EquivocatorStatus {
+    /// Its name.
+    pub name: String,
+    /// Round of the blocks that prove it, if a proof is here.
+    pub round: Option<Round>,
+    /// The proof, hexadecimal: `{round8 author2 digest32 signature64}` of both blocks. It convinces anybody who has the genesis.
+    pub evidence: Option<String>,
 }
 
 /// What is known of a transaction.

@@ -118,13 +118,6 @@ impl Signals {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows figures to others, unless somebody is reading them: the next ones come soon.
-    fn show(&self, stats: NodeStats) {
-        if let Ok(mut shown) = self.stats.try_lock() {
-            *shown = stats;
-        }
-    }
-
     /// How busy the core is.
     pub(super) fn load(&self) -> &CoreLoad {
         &self.load
@@ -169,9 +162,16 @@ impl Core {
                 Ok(false) => self.sleep(),
                 Err(Gone) => break,
             }
-            self.signals.show(self.node.stats());
+            self.show();
         }
         self.log.close();
+    }
+
+    /// Shows figures to others, unless somebody is reading them just now: the next ones come soon.
+    fn show(&self) {
+        if let Ok(mut shown) = self.signals.stats.try_lock() {
+            *shown = self.node.stats();
+        }
     }
 
     /// Handles what there is, but not for long; whether there was anything.

@@ -22,8 +22,8 @@ use crate::proof::bundle::ProofBundle;
 use crate::proof::log::{consistency_proof, inclusion_proof};
 use crate::proof::tiles::TileReader;
 use crate::serve::{
-    ConsentStatus, Ledger, PeerStatus, ProofOf, RecordStatus, ServeError, Status, Ticket, TilePath,
-    TransactionStatus,
+    ConsentStatus, EquivocatorStatus, Ledger, PeerStatus, ProofOf, RecordStatus, ServeError, Status, Ticket,
+    TilePath, TransactionStatus,
 };
 use crate::types::{
     AuthorityIndex, BLOCK_REF_BYTES, Body, CommitIndex, LeafIndex, NodeHash, Payload, Stub, Transaction,
@@ -99,6 +99,24 @@ impl Service {
         found.map_err(|error| internal(&error))
     }
 
+    /// Who signed two blocks of one round.
+    fn equivocators(&self) -> Vec<EquivocatorStatus> {
+        let proofs = self.signals.evidence();
+        let authors = self.signals.stats().equivocators;
+        let status = |author: AuthorityIndex| {
+            let proof = proofs.iter().find(|proof| proof.block().author == author);
+            EquivocatorStatus {
+                name: self.committee.authority(author).name.clone(),
+                round: proof.map(|proof| proof.block().round),
+                evidence: proof.map(|proof| {
+                    let both = proof.references().map(|of| [&of.signed_bytes()[..], &of.signature].concat());
+                    hex::encode(both.concat())
+                }),
+            }
+        };
+        authors.iter().map(status).collect()
+    }
+
     /// Stake of the validators that are connected, own included.
     fn connected_stake(&self) -> u64 {
         let peers = self.peers.stats().into_iter().filter(|peer| peer.up).map(|peer| peer.peer);
@@ -133,6 +151,8 @@ impl Ledger for Service {
                     up: peer.up,
                 })
                 .collect(),
+            leader_timeout_us: stats.leader_timeout_us,
+            equivocators: self.equivocators(),
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn text(service: &Service) -> String {
 }
 
 /// Where the node and the ledger stand.
-fn ledger_gauges(service: &Service) -> [Plain; 16] {
+fn ledger_gauges(service: &Service) -> [Plain; 19] {
     let stats = service.signals.stats();
     let head = service.shown.head();
     [
@@ -55,6 +55,13 @@ fn ledger_gauges(service: &Service) -> [Plain; 16] {
             "Validators proven to have signed two blocks of one round",
             service.signals.evidence().len() as u64,
         ),
+        (
+            "salus_leader_timeout_us",
+            "How long the first leader of a round is waited for at the moment, microseconds",
+            stats.leader_timeout_us,
+        ),
+        ("salus_round_us", "Time between own blocks, smoothed, microseconds", stats.round_us),
+        ("salus_payload_cap_bytes", "Bytes that the next own payload may have", stats.payload_cap as u64),
         ("salus_leaders_committed", "Leader slots committed, since start", stats.committed_leaders),
         ("salus_leaders_skipped", "Leader slots skipped, since start", stats.skipped_leaders),
     ]
@@ -117,6 +124,14 @@ fn add_peers(registry: &Registry, service: &Service) {
             rows.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
         add(registry, name, help, &["peer"], &rows);
     }
+    let equivocators = service.signals.stats().equivocators;
+    let committee = service.committee.iter();
+    let rows: Vec<([&str; 1], u64)> = committee
+        .map(|(index, authority)| ([authority.name.as_str()], u64::from(equivocators.contains(index))))
+        .collect();
+    let rows: Vec<(&[&str], u64)> = rows.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
+    let help = "Whether a validator is known to have signed two blocks of one round";
+    add(registry, "salus_equivocator", help, &["validator"], &rows);
 }
 
 fn add(registry: &Registry, name: &str, help: &str, labels: &[&str], rows: &[(&[&str], u64)]) {

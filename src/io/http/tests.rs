@@ -48,7 +48,9 @@ impl Ledger for Fake {
             checkpoint_size: 256,
             mempool_transactions: 0,
             mempool_bytes: 0,
+            leader_timeout_us: 250_000,
             peers: vec![PeerStatus { name: "hospital-b".into(), up: true }],
+            equivocators: Vec::new(),
         }
     }
 

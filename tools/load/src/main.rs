@@ -7,6 +7,7 @@
 
 mod open_loop;
 mod report;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +21,10 @@ use salus::cli::network::{LocalNetwork, NetworkOptions, RecordMaker, clock, regi
 
 use open_loop::{OpenLoop, Transactions};
 use report::Measured;
+use usage::{Snapshot, Usage};
 
+/// Pause between the start of a network and the measurement of its idle use.
+const SETTLE_IDLE: Duration = Duration::from_secs(3);
 /// How long validators may take to serve, and a network to agree when the load is over.
 const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 
@@ -34,6 +38,8 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(120);
       target/release/load --rates 1000,5000,10000,20000
   One rate, results for a program:
       target/release/load --rates 2000 --seconds 10 --json load.json
+  What four validators use while nobody submits anything, for 30 seconds:
+      target/release/load --idle 30
   A network that runs already, left by `salus demo --dir demo --keep`:
       target/release/load --dir demo --rates 500
 
@@ -47,6 +53,9 @@ struct Options {
     /// Seconds of load at each rate
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=540))]
     seconds: u32,
+    /// Submit nothing: measure for so many seconds what validators use that have nothing to order
+    #[arg(long, value_name = "S", conflicts_with = "rates", value_parser = clap::value_parser!(u32).range(1..=540))]
+    idle: Option<u32>,
     /// Number of validators
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=22))]
     validators: u16,
@@ -91,25 +100,66 @@ fn run(options: &Options) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let machine = report::machine();
     println!("{machine}");
+    if let Some(seconds) = options.idle {
+        let usage = runtime.block_on(unless_interrupted(idle(options, &salus, seconds)))?;
+        println!("idle {usage}");
+        return write_json(options, &report::idle_json(&machine, &usage));
+    }
     let mut results = Vec::new();
     for rate in &options.rates {
-        let measured = runtime.block_on(async {
-            tokio::select! {
-                done = one_rate(options, &salus, *rate) => done,
-                _ = tokio::signal::ctrl_c() => Err(CliError::unable("interrupted")),
-            }
-        })?;
+        let measured = runtime.block_on(unless_interrupted(one_rate(options, &salus, *rate)))?;
         println!("{measured}");
         results.push(measured);
     }
-    if let Some(path) = &options.json {
-        std::fs::write(path, report::json(&machine, &results))
-            .map_err(|error| CliError::unable(format!("cannot write {}: {error}", path.display())))?;
-    }
+    write_json(options, &report::json(&machine, &results))?;
     match results.iter().find_map(Measured::fault) {
         None => Ok(()),
         Some(fault) => Err(CliError::DoesNotHold(fault)),
     }
+}
+
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(CliError::unable("interrupted")),
+    }
+}
+
+fn write_json(options: &Options, json: &str) -> Result<(), CliError> {
+    let Some(path) = &options.json else { return Ok(()) };
+    std::fs::write(path, json)
+        .map_err(|error| CliError::unable(format!("cannot write {}: {error}", path.display())))
+}
+
+/// The network to load, all of it ready: a new one in `folder`, or one that runs already.
+async fn network_in(
+    options: &Options,
+    salus: &std::path::Path,
+    folder: &tempfile::TempDir,
+) -> Result<LocalNetwork, CliError> {
+    if let Some(dir) = &options.dir {
+        return LocalNetwork::open(dir, salus);
+    }
+    let mut network = LocalNetwork::create(&NetworkOptions {
+        dir: folder.path().join("network"),
+        validators: options.validators,
+        program: salus.to_owned(),
+        own_group: false,
+    })?;
+    network.start_all()?;
+    network.wait_all_ready(SETTLE_WITHIN).await?;
+    Ok(network)
+}
+
+/// What validators use that have nothing to do.
+async fn idle(options: &Options, salus: &std::path::Path, seconds: u32) -> Result<Usage, CliError> {
+    let folder = tempfile::tempdir()?;
+    let network = network_in(options, salus, &folder).await?;
+    // What starting them has left to do is done in this time.
+    tokio::time::sleep(SETTLE_IDLE).await;
+    let before = Snapshot::take(&network).await?;
+    tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+    Ok(Usage::between(&before, &Snapshot::take(&network).await?))
 }
 
 /// A network, its keys, transactions, the load, and what came of it. Everything is ended when this returns.
@@ -117,20 +167,7 @@ fn run(options: &Options) -> Result<(), CliError> {
 async fn one_rate(options: &Options, salus: &std::path::Path, rate: u32) -> Result<Measured, CliError> {
     // Declared before the network, so that it is removed after the validators have ended.
     let folder = tempfile::tempdir()?;
-    let network = match &options.dir {
-        Some(dir) => LocalNetwork::open(dir, salus)?,
-        None => {
-            let mut network = LocalNetwork::create(&NetworkOptions {
-                dir: folder.path().join("network"),
-                validators: options.validators,
-                program: salus.to_owned(),
-                own_group: false,
-            })?;
-            network.start_all()?;
-            network.wait_all_ready(SETTLE_WITHIN).await?;
-            network
-        }
-    };
+    let network = network_in(options, salus, &folder).await?;
     let pool = network.pool();
     pool.connect().await;
     let makers = register_record_keys(&network, &pool, options.keys).await?;
@@ -140,10 +177,13 @@ async fn one_rate(options: &Options, salus: &std::path::Path, rate: u32) -> Resu
         connections: options.connections,
     };
     let transactions = sign(makers, load.transactions())?;
-    let before = status_size(&network).await?;
+    let size = status_size(&network).await?;
+    let before = Snapshot::take(&network).await?;
     let outcome = open_loop::run(&network, load, transactions).await?;
-    let agreement = network.wait_agreement(before + outcome.executed(), SETTLE_WITHIN).await?;
-    Ok(Measured::new(load, network.size(), outcome, agreement.size - before, agreement.root))
+    let usage = Usage::between(&before, &Snapshot::take(&network).await?);
+    let agreement = network.wait_agreement(size + outcome.executed(), SETTLE_WITHIN).await?;
+    let logs = report::Logs { leaves: agreement.size - size, root: agreement.root };
+    Ok(Measured::new(load, outcome, usage, logs))
 }
 
 async fn status_size(network: &LocalNetwork) -> Result<u64, CliError> {

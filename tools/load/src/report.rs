@@ -6,31 +6,33 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::open_loop::{OpenLoop, Outcome};
+use crate::usage::Usage;
+
+/// What became of the validators' logs.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    /// Leaves that they gained.
+    pub(crate) leaves: u64,
+    /// The root that all of them have.
+    pub(crate) root: String,
+}
 
 /// One rate.
 #[derive(Debug)]
 pub(crate) struct Measured {
     load: OpenLoop,
-    validators: usize,
     outcome: Outcome,
-    /// Leaves that the logs gained.
-    leaves: u64,
-    root: String,
+    usage: Usage,
+    logs: Logs,
     /// Ascending.
     latencies: Vec<Duration>,
 }
 
 impl Measured {
-    pub(crate) fn new(
-        load: OpenLoop,
-        validators: usize,
-        mut outcome: Outcome,
-        leaves: u64,
-        root: String,
-    ) -> Self {
+    pub(crate) fn new(load: OpenLoop, mut outcome: Outcome, usage: Usage, logs: Logs) -> Self {
         let mut latencies = std::mem::take(&mut outcome.latencies);
         latencies.sort_unstable();
-        Self { load, validators, outcome, leaves, root, latencies }
+        Self { load, outcome, usage, logs, latencies }
     }
 
     /// Final while the load went on, each second.
@@ -61,7 +63,7 @@ impl Measured {
         let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
         let Outcome { in_time, busy, refused, unanswered, lag, .. } = &self.outcome;
         json!({
-            "validators": self.validators,
+            "validators": self.usage.size(),
             "seconds": self.load.duration.as_secs(),
             "offered_per_s": self.load.rate,
             "committed_per_s": self.committed(),
@@ -76,8 +78,9 @@ impl Measured {
                 "p999": ms(self.percentile(999)), "max": ms(self.percentile(1_000)),
             },
             "client_lag_ms_max": ms(*lag),
-            "leaves": self.leaves,
-            "root": self.root,
+            "usage": self.usage.json(),
+            "leaves": self.logs.leaves,
+            "root": self.logs.root,
         })
     }
 }
@@ -85,17 +88,19 @@ impl Measured {
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Outcome { busy, refused, unanswered, lag, .. } = &self.outcome;
+        let ms = |duration: Duration| format!("{:.1}", duration.as_secs_f64() * 1_000.0);
         write!(
             f,
-            "offered {:>6}/s  committed {:>6.0}/s  p50 {:>5} ms  p99 {:>5} ms  max {:>5} ms  final {}  busy {busy}  \
-             refused {refused}  unanswered {unanswered}  client behind {} ms at most",
+            "offered {:>6}/s  committed {:>6.0}/s  p50 {:>6} ms  p99 {:>6} ms  max {:>6} ms  final {}  busy {busy}  \
+             refused {refused}  unanswered {unanswered}  client behind {} ms at most\n    {}",
             self.load.rate,
             self.committed(),
-            self.percentile(500).as_millis(),
-            self.percentile(990).as_millis(),
-            self.percentile(1_000).as_millis(),
+            ms(self.percentile(500)),
+            ms(self.percentile(990)),
+            ms(self.percentile(1_000)),
             self.latencies.len(),
-            lag.as_millis()
+            ms(*lag),
+            self.usage,
         )
     }
 }
@@ -104,6 +109,11 @@ impl fmt::Display for Measured {
 pub(crate) fn json(machine: &str, results: &[Measured]) -> String {
     let runs: Vec<_> = results.iter().map(Measured::json).collect();
     format!("{:#}\n", json!({ "machine": machine, "runs": runs }))
+}
+
+/// What idle validators use.
+pub(crate) fn idle_json(machine: &str, usage: &Usage) -> String {
+    format!("{:#}\n", json!({ "machine": machine, "idle": usage.json() }))
 }
 
 /// Cores, and how busy they are with something else.

@@ -1,0 +1,166 @@
+//! What validators and this tool use of the machine, from `/proc` and the validators' own figures.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Instant;
+
+use salus::cli::CliError;
+use salus::cli::network::LocalNetwork;
+use serde_json::{Value, json};
+
+/// Clock ticks a second in `/proc/PID/stat`; the same on every Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Figures at one moment, since each process was started.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    at: Instant,
+    validators: Vec<Validator>,
+    /// CPU seconds of this tool.
+    own_cpu_s: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Validator {
+    cpu_s: f64,
+    core_busy_us: f64,
+    core_inputs: f64,
+    core_longest_us: f64,
+    round: f64,
+}
+
+impl Snapshot {
+    /// Asks the system and all validators.
+    pub(crate) async fn take(network: &LocalNetwork) -> Result<Self, CliError> {
+        let mut validators = Vec::new();
+        for index in 0..network.size() {
+            let pid = network.data_dir(index).with_file_name("node.pid");
+            let pid = std::fs::read_to_string(&pid)
+                .map_err(|error| CliError::unable(format!("cannot read {}: {error}", pid.display())))?;
+            let metrics = network.api().get(&network.endpoint(index).http, "/metrics").await;
+            let metrics = metrics.map_err(CliError::unable)?;
+            let text = String::from_utf8_lossy(&metrics.body).into_owned();
+            validators.push(Validator {
+                cpu_s: cpu_seconds(pid.trim())?,
+                core_busy_us: gauge(&text, "salus_core_busy_us"),
+                core_inputs: gauge(&text, "salus_core_inputs"),
+                core_longest_us: gauge(&text, "salus_core_longest_us"),
+                round: gauge(&text, "salus_round"),
+            });
+        }
+        Ok(Self { at: Instant::now(), validators, own_cpu_s: cpu_seconds("self")? })
+    }
+}
+
+/// User and system time of a process.
+fn cpu_seconds(pid: &str) -> Result<f64, CliError> {
+    let path = Path::new("/proc").join(pid).join("stat");
+    let stat = std::fs::read_to_string(&path)
+        .map_err(|error| CliError::unable(format!("cannot read {}: {error}", path.display())))?;
+    ticks(&stat)
+        .map(|ticks| ticks / TICKS_PER_SECOND)
+        .ok_or_else(|| CliError::unable(format!("{} is not as expected: {stat}", path.display())))
+}
+
+/// Fields 14 and 15. The second field, a name in parentheses, may contain anything.
+fn ticks(stat: &str) -> Option<f64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<f64>().ok();
+    Some(next()? + next()?)
+}
+
+/// A gauge without labels in Prometheus' text format; 0 if it is not there.
+fn gauge(text: &str, name: &str) -> f64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_default()
+}
+
+/// What was used between two moments.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    seconds: f64,
+    validators: Vec<Validator>,
+    own_cpu_s: f64,
+}
+
+impl Usage {
+    pub(crate) fn between(before: &Snapshot, after: &Snapshot) -> Self {
+        let used = |(after, before): (&Validator, &Validator)| Validator {
+            cpu_s: after.cpu_s - before.cpu_s,
+            core_busy_us: after.core_busy_us - before.core_busy_us,
+            core_inputs: after.core_inputs - before.core_inputs,
+            core_longest_us: after.core_longest_us,
+            round: after.round - before.round,
+        };
+        Self {
+            seconds: after.at.duration_since(before.at).as_secs_f64(),
+            validators: after.validators.iter().zip(&before.validators).map(used).collect(),
+            own_cpu_s: after.own_cpu_s - before.own_cpu_s,
+        }
+    }
+
+    /// Number of validators.
+    pub(crate) fn size(&self) -> usize {
+        self.validators.len()
+    }
+
+    /// Cores that all validators kept busy together.
+    fn cores(&self) -> f64 {
+        self.validators.iter().map(|validator| validator.cpu_s).sum::<f64>() / self.seconds
+    }
+
+    fn each(&self, of: impl Fn(&Validator) -> f64) -> Vec<f64> {
+        self.validators.iter().map(|validator| of(validator) / self.seconds).collect()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "seconds": self.seconds,
+            "validators_cores": self.cores(),
+            "tool_cores": self.own_cpu_s / self.seconds,
+            "cores": self.each(|validator| validator.cpu_s),
+            "core_thread_busy": self.each(|validator| validator.core_busy_us / 1e6),
+            "core_thread_inputs_per_s": self.each(|validator| validator.core_inputs),
+            "core_thread_longest_us": self.validators.iter().map(|v| v.core_longest_us).collect::<Vec<_>>(),
+            "rounds_per_s": self.each(|validator| validator.round),
+        })
+    }
+}
+
+fn list(values: &[f64], digits: usize) -> String {
+    values.iter().map(|value| format!("{value:.digits$}")).collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let busy = self.each(|validator| validator.core_busy_us / 1e6 * 100.0);
+        let longest = self.validators.iter().map(|validator| validator.core_longest_us).fold(0.0, f64::max);
+        write!(
+            f,
+            "over {:.1} s: cores used by validators {:.2} ({}), by this tool {:.2}; consensus threads busy {} %, \
+             longest input {:.1} ms; rounds/s {}",
+            self.seconds,
+            self.cores(),
+            list(&self.each(|validator| validator.cpu_s), 3),
+            self.own_cpu_s / self.seconds,
+            list(&busy, 1),
+            longest / 1_000.0,
+            list(&self.each(|validator| validator.round), 0),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_and_gauges_are_found() {
+        let stat = "7 (a ) name) S 1 7 7 0 -1 4194560 9 0 0 0 123 45 0 0 20 0 9 0 55 1 2";
+        assert_eq!(ticks(stat), Some(168.0));
+        assert_eq!(ticks("7 (name"), None);
+        let text = "# HELP salus_round Round\nsalus_round 12\nsalus_rounds 9\n";
+        assert!((gauge(text, "salus_round") - 12.0).abs() < f64::EPSILON);
+        assert!(gauge(text, "salus_other").abs() < f64::EPSILON);
+    }
+}
