@@ -17,6 +17,10 @@ pub const GENESIS_FORMAT: &str = "salus-genesis/1";
 /// Largest genesis file.
 pub const GENESIS_BYTES_MAX: usize = 1 << 20;
 
+/// Window of the leaders' reputation in new networks: long enough that a lost round or two make no difference, and at most
+/// a minute or so until nobody waits for a validator that went away.
+pub const REPUTATION_WINDOW_ROUNDS: u64 = 300;
+
 /// Content of the genesis file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,11 +49,20 @@ pub struct Parameters {
     pub gc_depth: u64,
     /// Leader slots of each round, 1 to the number of validators.
     pub leaders_per_round: u16,
+    /// Rounds, 16 to 100,000, after which validators that were slow or silent in them lose their leader slots for as long.
+    /// 0, as in files that do not say, is never.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub reputation_window_rounds: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_never(rounds: &u64) -> bool {
+    *rounds == 0
 }
 
 impl Default for Parameters {
     fn default() -> Self {
-        Self { checkpoint_interval_ms: 500, gc_depth: 500, leaders_per_round: 4 }
+        Self { checkpoint_interval_ms: 500, gc_depth: 500, leaders_per_round: 4, reputation_window_rounds: 0 }
     }
 }
 
@@ -293,6 +306,9 @@ fn check_parameters(file: &GenesisFile) -> Result<(), GenesisError> {
     }
     if p.leaders_per_round == 0 || usize::from(p.leaders_per_round) > file.validators.len() {
         return Err(refuse("parameters.leaders_per_round", "must be 1 to the number of validators"));
+    }
+    if p.reputation_window_rounds != 0 && !(16..=100_000).contains(&p.reputation_window_rounds) {
+        return Err(refuse("parameters.reputation_window_rounds", "must be 0, or 16 to 100000"));
     }
     Ok(())
 }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{CliError, files};
 use crate::genesis::{
-    GENESIS_BYTES_MAX, GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry,
+    GENESIS_BYTES_MAX, GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters,
+    REPUTATION_WINDOW_ROUNDS, ValidatorEntry,
 };
 
 /// Value of `format` in a file of public keys.
@@ -83,6 +84,10 @@ pub struct NewArgs {
     /// Leader slots of each round [default: 4, or the number of validators if that is less]
     #[arg(long, value_name = "N")]
     pub leaders_per_round: Option<u16>,
+    /// Rounds after which validators that were slow or silent in them lose their leader slots for as
+    /// long; 0 is never
+    #[arg(long, value_name = "ROUNDS", default_value_t = REPUTATION_WINDOW_ROUNDS)]
+    pub reputation_window_rounds: u64,
     /// File to write
     #[arg(short, long, value_name = "FILE", default_value = "genesis.json")]
     pub output: PathBuf,
@@ -268,6 +273,7 @@ fn new(args: &NewArgs, out: &mut dyn Write) -> Result<(), CliError> {
             leaders_per_round: args
                 .leaders_per_round
                 .unwrap_or_else(|| defaults.leaders_per_round.min(most_leaders)),
+            reputation_window_rounds: args.reputation_window_rounds,
             ..defaults
         },
         validators,
@@ -322,11 +328,12 @@ fn show(genesis: &Genesis, out: &mut dyn Write) -> Result<(), CliError> {
     writeln!(out, "network    {}, id {}", file.network, genesis.network())?;
     writeln!(out, "origin     {}", genesis.origin())?;
     writeln!(out, "created    {} ms after 1970-01-01", file.created_ms)?;
-    let Parameters { checkpoint_interval_ms, gc_depth, leaders_per_round } = genesis.parameters();
+    let Parameters { checkpoint_interval_ms, gc_depth, leaders_per_round, reputation_window_rounds } =
+        genesis.parameters();
     writeln!(
         out,
         "rules      a checkpoint every {checkpoint_interval_ms} ms, {leaders_per_round} leaders a round, \
-         {gc_depth} rounds kept"
+         {gc_depth} rounds kept, reputation over {reputation_window_rounds} rounds"
     )?;
     writeln!(
         out,
@@ -413,7 +420,9 @@ mod tests {
         assert_eq!(genesis.file().members[0].name, "Clinic, North");
         assert_eq!(genesis.file().members[0].root_key, key(99));
         assert_eq!(genesis.file().validators[3].log_key, key(34));
-        assert_eq!(genesis.parameters(), Parameters::default());
+        let expected =
+            Parameters { reputation_window_rounds: REPUTATION_WINDOW_ROUNDS, ..Parameters::default() };
+        assert_eq!(genesis.parameters(), expected);
         let path = path.display().to_string();
         let shown = execute(&["salus", "genesis", "show", &path].map(String::from)).unwrap();
         assert!(made.ends_with(&shown));

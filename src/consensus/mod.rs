@@ -11,6 +11,8 @@ mod random_tests;
 mod reference;
 mod schedule;
 #[cfg(test)]
+mod schedule_tests;
+#[cfg(test)]
 mod tests;
 
 pub use committer::{Committer, Decision, Slot};

@@ -73,6 +73,7 @@ fn the_committer_decides_what_the_rule_says_after_every_block() {
         let growth = Growth {
             rounds: if n == 4 { 9 } else { 7 },
             silent_percent: [0, 10, 40][random.below(3)],
+            lame_percent: 0,
             unseen_percent: [0, 10, 30, 60][random.below(4)],
             equivocators: u16::from(random.percent(50)),
         };
@@ -97,6 +98,8 @@ struct Listener {
     next: Slot,
     /// Second blocks that nobody needed when they came.
     refused: BTreeMap<BlockRef, VerifiedHeader>,
+    /// Windows of reputation after which somebody was left out.
+    swaps: usize,
     /// Digests of commits in their order.
     commits: Vec<Digest>,
 }
@@ -115,6 +118,7 @@ impl Listener {
             linearizer: Linearizer::new(TimestampMs(0), GC_DEPTH),
             next: FIRST,
             refused: BTreeMap::new(),
+            swaps: 0,
             commits: Vec::new(),
         }
     }
@@ -164,7 +168,10 @@ impl Listener {
                 self.next = self.committer.next_slot(slot);
                 if let Decision::Commit(leader) = decision {
                     let commit = self.linearizer.commit(&mut self.dag, leader);
+                    let later = Round(leader.round.0 + 20);
+                    let before = self.committer.schedule().left_out(later);
                     self.committer.on_commit(&commit);
+                    self.swaps += usize::from(self.committer.schedule().left_out(later) != before);
                     self.commits.push(commit.digest());
                 }
             }
@@ -180,7 +187,8 @@ impl Listener {
 fn the_order_of_arrival_does_not_matter() {
     let committee = committee(4);
     let mut random = Random::new(4);
-    let growth = Growth { rounds: ROUNDS, silent_percent: 5, unseen_percent: 15, equivocators: 1 };
+    let growth =
+        Growth { rounds: ROUNDS, silent_percent: 3, lame_percent: 60, unseen_percent: 15, equivocators: 1 };
     let headers = grow(&committee, growth, &mut random);
     let mut first: Option<(Vec<Digest>, AuthorityIndex)> = None;
     for order in 0..ORDERS {
@@ -196,6 +204,7 @@ fn the_order_of_arrival_does_not_matter() {
         for (_, header) in arrivals {
             listener.hear(header);
         }
+        assert!(listener.swaps > 0, "the schedule never changed");
         let primary = listener.committer.schedule().primary(Round(ROUNDS));
         assert!(listener.commits.len() > 2_000, "{} commits", listener.commits.len());
         let (commits, led) = first.get_or_insert_with(|| (listener.commits.clone(), primary));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Commit;
 use crate::committee::{AuthoritySet, Committee};
+use crate::genesis::Genesis;
 use crate::types::{AuthorityIndex, Round, Stake};
 
 /// Rounds between the leader of the commit that ends a window and the first round without those that did badly in it.
@@ -50,6 +51,14 @@ impl LeaderSchedule {
             "{leaders_per_round} leaders each round"
         );
         Self { committee, leaders_per_round, reputation: None }
+    }
+
+    /// The schedule of a network before its first commit.
+    #[must_use]
+    pub fn of(genesis: &Genesis) -> Self {
+        let parameters = genesis.parameters();
+        Self::new(Arc::new(genesis.committee()), parameters.leaders_per_round)
+            .with_reputation(parameters.reputation_window_rounds)
     }
 
     /// The same with reputation over windows of so many rounds; 0 is without.

@@ -49,6 +49,8 @@ pub(crate) struct Growth {
     pub(crate) silent_percent: usize,
     /// Chance that a block does not name a block it could name, if a quorum is left.
     pub(crate) unseen_percent: usize,
+    /// The same for the last author, if it is more.
+    pub(crate) lame_percent: usize,
     /// These, the first by index, make up to two blocks in a round.
     pub(crate) equivocators: u16,
 }
@@ -64,7 +66,9 @@ pub(crate) fn grow(committee: &Arc<Committee>, growth: Growth, random: &mut Rand
         let mut stake_left = committee.total_stake();
         for author in committee.indices() {
             stake_left.0 -= committee.stake(author).0;
-            if stake_left >= committee.thresholds().round_quorum && random.percent(growth.silent_percent) {
+            let is_last = author.as_usize() + 1 == committee.size();
+            let silent_percent = growth.silent_percent.max(if is_last { growth.lame_percent } else { 0 });
+            if stake_left >= committee.thresholds().round_quorum && random.percent(silent_percent) {
                 continue;
             }
             stake_left.0 += committee.stake(author).0;

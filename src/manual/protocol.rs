@@ -102,6 +102,15 @@
 //! Slots are decided from the newest to the oldest, and committed from the oldest on, up to the first that is undecided.
 //! This runs whenever a header enters the DAG.
 //!
+//! **Reputation.** With `reputation_window_rounds` in the genesis parameters, validators that do badly lose their slots (after
+//! HammerHead, arXiv 2309.12713). A block is *timely* if it was committed in its own slot, or, where its author has none, by a
+//! leader of the next round; commit records tell. The first commit whose leader is a window above the one before ends a window: who
+//! has fewer timely blocks in it than three quarters of the best, worst first and within f of the stake, is left out of the sample
+//! from nine rounds above that leader on, until a later window says otherwise. So nobody waits for a validator that is
+//! down, and no slot of a slow one holds up the others' commits; its blocks are ordered by the leaders that name them. *Safety*: the
+//! schedule by which a slot is decided, for all rounds, is a function of the commits before it, and the argument below holds for
+//! each fixed schedule. So a validator decides up to the commit that ends a window, and looks at later slots anew.
+//!
 //! *Why two validators never decide differently.* Two blocks of one slot cannot both be certified: their voters would be two
 //! quorums, sharing an honest validator that voted twice in one round. A slot with a quorum that does not vote has at most 2f
 //! of the stake left to vote (the Byzantine counted on both sides), so no certificate exists anywhere. If a block is committed
@@ -166,6 +175,6 @@
 //! validator computed, this one halts with a report: its memory, its disk or its program is at fault.
 //!
 //! # What this version leaves out
-//! A change of the committee · snapshots: a new validator replays the whole log of its peers · a reputation of leaders · Δ that
+//! A change of the committee · snapshots: a new validator replays the whole log of its peers · Δ that
 //! adapts to measured delays · a cap on payloads that follows round times · evidence of equivocation in headers (it is counted
 //! and not yet reported) · asking peers for the last own round after the loss of the log.

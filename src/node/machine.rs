@@ -15,7 +15,7 @@ use super::proposer::Proposer;
 use super::recovery::Recovered;
 use super::versions::Versions;
 use crate::committee::{AuthoritySet, Committee};
-use crate::consensus::{Committer, LeaderSchedule, Linearizer, Slot};
+use crate::consensus::{Committer, Linearizer, Slot};
 use crate::crypto::{Domain, Purpose, SecretKey};
 use crate::dag::{Admission, BlockManager, DagState, ManagerLimits, VerifiedHeader};
 use crate::error::PeerError;
@@ -189,12 +189,11 @@ impl Node {
     ) -> Self {
         let committee = Arc::new(genesis.committee());
         let parameters = genesis.parameters();
-        let schedule = LeaderSchedule::new(Arc::clone(&committee), parameters.leaders_per_round);
         let mut node = Self {
             header_domain: Domain::new(Purpose::Header, genesis.network()),
             dag: DagState::new(Arc::clone(&committee), Round(0)),
             manager: BlockManager::new(committee.size(), ManagerLimits::default()),
-            committer: Committer::new(schedule),
+            committer: Committer::new(recovered.schedule.clone()),
             linearizer: Linearizer::new(genesis.created(), parameters.gc_depth),
             next_slot: Slot { round: Round(1), rank: 0 },
             mempool: Mempool::new(config.mempool),

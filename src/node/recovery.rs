@@ -9,9 +9,10 @@ use thiserror::Error;
 use super::effect::{LogKey, RecordKind};
 use super::machine::{Node, Now};
 use crate::codec::{DecodeError, Reader};
-use crate::consensus::{Commit, CommitDecodeError, Slot};
+use crate::consensus::{Commit, CommitDecodeError, LeaderSchedule, Slot};
 use crate::dag::VerifiedHeader;
 use crate::execute::LedgerHead;
+use crate::genesis::Genesis;
 use crate::types::{
     AuthorityIndex, BlockRef, CommitIndex, LogSeq, Payload, Round, SignedHeader, TimestampMs, read_block_ref,
 };
@@ -35,6 +36,8 @@ pub struct Recovered {
     authority: AuthorityIndex,
     executed: CommitIndex,
     gc_depth: u64,
+    /// As the commits found so far leave it.
+    pub(super) schedule: LeaderSchedule,
     last_seq: LogSeq,
     headers: BTreeMap<BlockRef, VerifiedHeader>,
     payloads: BTreeMap<BlockRef, (LogSeq, Bytes)>,
@@ -49,11 +52,12 @@ pub struct Recovered {
 impl Recovered {
     /// Nothing yet. `executed` is the commit that the state holds.
     #[must_use]
-    pub fn new(authority: AuthorityIndex, executed: CommitIndex, gc_depth: u64) -> Self {
+    pub fn new(authority: AuthorityIndex, executed: CommitIndex, genesis: &Genesis) -> Self {
         Self {
             authority,
             executed,
-            gc_depth,
+            gc_depth: genesis.parameters().gc_depth,
+            schedule: LeaderSchedule::of(genesis),
             last_seq: LogSeq(0),
             headers: BTreeMap::new(),
             payloads: BTreeMap::new(),
@@ -97,6 +101,7 @@ impl Recovered {
     }
 
     fn commit(&mut self, seq: LogSeq, commit: Commit) {
+        self.schedule.on_commit(&commit);
         for block in &commit.blocks {
             self.committed.insert(*block, commit.index);
         }

@@ -116,8 +116,7 @@ impl Host {
         let (log, _) = Log::open(self.disk.clone(), self.genesis.network(), options)?;
         let directory = KeyDirectory::default();
         let executor = Executor::open(&self.genesis, self.store.clone(), directory.clone())?;
-        let gc_depth = self.genesis.parameters().gc_depth;
-        let mut recovered = Recovered::new(authority, executor.head().commit, gc_depth);
+        let mut recovered = Recovered::new(authority, executor.head().commit, &self.genesis);
         let mut index = BTreeMap::new();
         log.scan(LogSeq(1), |record| {
             if let Some(key) = LogKey::of(record.kind, &record.bytes) {

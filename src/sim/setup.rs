@@ -64,6 +64,8 @@ pub(super) fn genesis(seed: u64, validators: usize) -> Genesis {
             checkpoint_interval_ms: 500,
             gc_depth: 64,
             leaders_per_round: u16::try_from(validators).unwrap_or(u16::MAX),
+            // Short, so that the schedule changes often.
+            reputation_window_rounds: 48,
         },
         validators: (0..validators).map(validator).collect(),
         members: (1..=4).map(member).collect(),

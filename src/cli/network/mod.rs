@@ -34,7 +34,10 @@ use super::{CliError, files, genesis, org_key};
 use crate::config::{CONFIG_BYTES_MAX, ConfigFile, NodeConfig};
 use crate::crypto::SecretKey;
 use crate::gateway::OrgSigner;
-use crate::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
+use crate::genesis::{
+    GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, REPUTATION_WINDOW_ROUNDS,
+    ValidatorEntry,
+};
 use crate::io::keys::NodeKeys;
 use crate::types::{KeyId, OrgId, TimestampMs};
 
@@ -145,6 +148,7 @@ impl LocalNetwork {
             created_ms: clock()?.0,
             parameters: Parameters {
                 leaders_per_round: defaults.leaders_per_round.min(options.validators),
+                reputation_window_rounds: REPUTATION_WINDOW_ROUNDS,
                 ..defaults
             },
             validators: entries,

@@ -135,7 +135,7 @@ fn open_data(
     let state = StateStore::open(folder.join("state"))?;
     let executor = Executor::open(genesis, state, keys.clone())?;
     let head = executor.head();
-    let mut recovered = Recovered::new(own, head.commit, genesis.parameters().gc_depth);
+    let mut recovered = Recovered::new(own, head.commit, genesis);
     let mut fault = None;
     store.reader.scan(LogSeq(1), |record| {
         if fault.is_none() {

@@ -102,7 +102,7 @@ impl Act for LieToFetchers {
                     2 => headers.reverse(),
                     // Others than were asked for.
                     3 => headers = scene.memory.headers.values().take(headers.len()).cloned().collect(),
-                    _ => headers.push(headers[0].clone()),
+                    _ => headers.extend(headers.first().cloned()),
                 }
                 PeerMessage::Headers(headers)
             }
