@@ -380,6 +380,34 @@ fn what_garbage_collection_took_changes_no_later_decision() {
     assert_eq!(Committer::new(schedule(&drawing)).try_decide(&drawing.dag, from), after);
 }
 
+/// An infinite run of a production protocol in which no leader ever commits (a mechanised proof found it): in every other
+/// round the leader jumps over its own round, so that nobody is left to give the leader before it a third vote or a third
+/// blame. With condition A2 of the pacemaker, never to skip an own round, its block is there, and so are the commits.
+#[test]
+fn validators_that_jump_over_rounds_commit_nothing_and_those_that_do_not_do() {
+    let committed = |jumping: bool| {
+        let mut drawing = Drawing::new(4);
+        let mut committer = Committer::new(LeaderSchedule::new(committee(4), 1));
+        let leader = |round| committer.schedule().primary(Round(round));
+        for round in (1..200).step_by(2) {
+            let (leads, jumps) = (leader(round), leader(round + 1));
+            drawing.draw("A B C D");
+            let blames = drawing.committee().indices().find(|a| *a != leads && *a != jumps).unwrap();
+            let word = |author: AuthorityIndex| match letter(author.as_usize()) {
+                _ if author == jumps && jumping => String::new(),
+                name if author == blames => format!("{name}-{}", letter(leads.as_usize())),
+                name => name.to_string(),
+            };
+            let words: Vec<String> = drawing.committee().indices().map(word).collect();
+            drawing.round(&words.join(" "));
+        }
+        let _ = committer.try_decide(&drawing.dag, FIRST);
+        committer.all().values().filter(|decision| matches!(decision, Decision::Commit(_))).count()
+    };
+    assert_eq!(committed(true), 0);
+    assert!(committed(false) > 190);
+}
+
 #[test]
 fn schedules_are_permutations_and_follow_stake() {
     let schedule = LeaderSchedule::new(committee(7), 7);

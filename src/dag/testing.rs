@@ -104,11 +104,6 @@ impl Drawing {
         &self.headers
     }
 
-    /// The first block of an author in a round.
-    pub(crate) fn block(&self, author: char, round: usize) -> BlockRef {
-        self.rounds[round][index(author)].first().copied().unwrap_or_else(|| self.missing(author, round, 0))
-    }
-
     /// A block by its name, such as `A1` or `C3'`.
     pub(crate) fn named(&self, name: &str) -> BlockRef {
         let primes = name.chars().rev().take_while(|c| *c == '\'').count();
