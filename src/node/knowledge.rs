@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(pushed(&mut knowledge, &drawing.dag, 6), lacks);
         assert!(pushed(&mut knowledge, &drawing.dag, 7).is_empty(), "it was sent a round ago");
         assert_eq!(pushed(&mut knowledge, &drawing.dag, 10), lacks, "no answer: again");
-        knowledge.sent_by(AuthorityIndex(3), &drawing.block('C', 5));
+        knowledge.sent_by(AuthorityIndex(3), &drawing.named("C5"));
         assert_eq!(pushed(&mut knowledge, &drawing.dag, 14), []);
     }
 
