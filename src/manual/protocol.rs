@@ -19,10 +19,18 @@
 //!   each network, epoch and author);
 //! - the other ancestors have ascending authors, none of them its own, and all ancestors have lower rounds;
 //! - ancestors of exactly the round before hold a quorum;
-//! - the fields of the payload do not contradict each other, and there is at most one checkpoint vote.
+//! - the fields of the payload do not contradict each other;
+//! - its system messages are in ascending order of kind: at most one checkpoint vote, at most one commit vote, at most four
+//!   proofs of equivocation, each of which holds.
+//!
+//! From version 2 on the signature covers the block's reference (round, author, digest) and so everything by its digest.
 //!
 //! An honest author makes one block for each round. Two blocks of one author in one round are an **equivocation**. Both may
-//! enter the DAG; that is counted, and an honest validator names at most one of them in a block of the next round.
+//! enter the DAG; an honest validator names at most one of them, ever. The two references with their signatures are a **proof**
+//! of 212 bytes that nobody but the author can make. Who has one puts it into its next header, once; so all have it within
+//! two rounds, and operators see it in the log, the status and the metrics. What a proven equivocator makes up to `gc_depth`
+//! rounds after its last known offence is left out of own blocks, and its silence is not waited for: such blocks get no farther than
+//! those who do not know yet carry them. It costs nothing but the offender's own say: the honest are a quorum without it.
 //!
 //! # Accepting
 //! A header **enters the DAG** when all its ancestors are in it or lie at or below the garbage-collection round. Before that
@@ -56,15 +64,23 @@
 //! # Rounds
 //! A validator whose last own block is of round r − 1 may make its block of round r when
 //!
-//! - **A1**: blocks of a quorum at round r − 1 are available to it, and
+//! - **A1**: blocks of a quorum at round r − 1 are available to it (those that own blocks leave out do not count), and
 //! - **A2**: it made its own block of round r − 1: it never skips one, with the exception below;
 //!
 //! and one of
 //!
 //! - **C1**: the first leader's block of round r − 1 is available, and the first leader of round r − 2 has a quorum of votes,
 //!   or of blocks that do not vote for it, among the available blocks of round r − 1, which will be ancestors;
-//! - **C2**: `leader_timeout_us` (2Δ) has passed since A1 and A2 held;
+//! - **C2**: 2Δ has passed since A1 and A2 held;
 //! - **C3**: headers of a quorum at round r are in the DAG: the others went on.
+//!
+//! **Waits.** 2Δ is twice what a quorum of the authors stays below in lateness, measured from the moment of the quorum
+//! (smoothed mean and deviation as in RFC 6298), within configured bounds. A few slow ones so cannot stretch it. After four
+//! waits in vain without a commit it doubles, and again after four more, until something commits: so it outgrows whatever
+//! delay the network settles at, and the proof of liveness needs no more. When C1 holds, a validator still gives the
+//! others that were there in the round before a short grace, at most a quarter of a round, as long as they are usually late:
+//! with a slot for every validator, a block that some name in time and some do not is neither committed nor skipped directly, and
+//! everything behind it waits. Nobody waits for who is always later than the grace. See `node::pacemaker`.
 //!
 //! Why A2 matters: validators that jump over rounds leave rounds without a quorum of blocks that vote, and there are infinite
 //! runs of such jumps in which no leader ever commits. The exception: if the quorum's round is more than `gc_depth` rounds
@@ -77,21 +93,30 @@
 //! **Ancestors** of the new block: the last own block, then of each other author the available block of the highest round
 //! below r, unless an own block has named one of that round or a later one before.
 //!
-//! **Payload**: what the pool holds, up to the limits of a block, in the order of arrival. If too many committed transactions wait
+//! **Payload**: what the pool holds, up to the limits of a block, in the order of arrival. The cap in bytes follows round times:
+//! it grows by addition while they keep their best pace and shrinks by a quarter with each round four times slower, so that
+//! blocks do not grow because rounds slow, and slow them further. A validator that f + 1 of the stake have not named for twelve rounds
+//! proposes none. If too many committed transactions wait
 //! for execution (`execution_backlog_max`), or too many bytes of own blocks do, blocks go out empty until execution has caught
 //! up. They also do while block time is more than five minutes behind the clock, as at the first commit of a network or after
 //! an outage of all: transactions of now would be skipped for their time. At four times that backlog a validator takes no more
 //! headers, and fetches what it missed once it has caught up.
 //!
 //! **Push.** The own block goes to all peers, header first, as soon as it is durable; the latest own header goes out again if
-//! nothing was sent for two leader timeouts, and to every peer that connects. Ancestors are not pushed along, as the paper's
-//! pacemaker does: a peer that lacks one asks for it. That costs a round trip where a message was lost.
+//! nothing was sent for two leader timeouts, and to every peer that connects. Along with it goes what a peer is not known to
+//! have. Known is what it sent, what its blocks name, and what was pushed to it: one round for each pair of a peer and an
+//! author, since a block's history holds its author's chain. Nobody has named a block of round r − 1 when that of round r is
+//! made, so taken to the letter each header would travel n times. Instead, what a peer evidently lacks (it made a block two rounds later that
+//! does not know of it) is pushed by everybody, and again after a pause; this is what the proof needs. And for 64 rounds after anybody was seen to lack
+//! something, each header is also relayed at once by two validators that its author and round determine, so that a message
+//! lost on one line costs no round trip. While nothing is missed the push is the own block alone.
 //!
 //! # Deciding leaders
 //! Each round has leader **slots**, filled by a sample of the validators without replacement, weighted by stake, drawn from
 //! the network, the epoch and the round ([`crate::consensus::LeaderSchedule`]). For the slot of author a in round r:
 //!
-//! - a block of round r + 1 **votes** for the block of the slot that is among its ancestors, if any;
+//! - a block of round r + 1 **votes** for the block of the slot that is among its ancestors, if any (a depth-first walk from it
+//!   meets that one first: whatever else lies below has a lower round);
 //! - a block of round r + 2 **certifies** a block if its ancestors of round r + 1 that vote for it hold a quorum;
 //! - **direct skip**: a quorum at round r + 1 votes for no block of the slot;
 //! - **direct commit**: a quorum at round r + 2 certifies a block of the slot;
@@ -167,6 +192,16 @@
 //! execution. Headers that waited for forgotten ancestors alone enter the DAG. Own blocks that no commit took in time
 //! give their transactions back to the pool.
 //!
+//! # Commit votes
+//! The first commit whose leader lies in a later group of eight rounds than the one before it is a **boundary**. Having decided
+//! one, a validator puts its number and digest into its next header. Signed headers of a quorum with the same vote are a **commit
+//! certificate**: an honest validator decided that commit, and the chain of digests fixes all before it.
+//!
+//! # Versions
+//! TLS negotiates the newest version of the protocol that both ends speak. Frames of version 2 go to peers that speak it. Headers go to
+//! everybody, so a validator makes headers of version 2 once each other one has said since its start that it reads them, or once
+//! the DAG holds one. Validators are upgraded one after another, and the last one switches the network over.
+//!
 //! # Checkpoints
 //! Execution marks a commit as **due** when the log has grown since the last checkpoint and `checkpoint_interval_ms` of block time
 //! have passed; a function of commits alone, so all validators mark the same. Each signs (tree size, root) as a
@@ -175,6 +210,5 @@
 //! validator computed, this one halts with a report: its memory, its disk or its program is at fault.
 //!
 //! # What this version leaves out
-//! A change of the committee · snapshots: a new validator replays the whole log of its peers · Δ that
-//! adapts to measured delays · a cap on payloads that follows round times · evidence of equivocation in headers (it is counted
-//! and not yet reported) · asking peers for the last own round after the loss of the log.
+//! A change of the committee · snapshots: a new validator replays the whole log of its peers · a two-round fast path (see
+//! [`crate::manual::decisions`]).
