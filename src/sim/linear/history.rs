@@ -271,3 +271,117 @@ fn answer_of(call: ConsentCall, violation: bool) -> ConsentAnswer {
         ConsentCall::Grant { .. } | ConsentCall::Revoke { .. } => ConsentAnswer::Done,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::types::OrgId;
+
+    const HANDLE: [u8; 32] = [7; 32];
+    const A: OrgId = OrgId(1);
+    const B: OrgId = OrgId(2);
+
+    fn executed(leaf: u64, violation: bool) -> Told {
+        Told::Executed { leaf: LeafIndex(leaf), violation: Some(violation) }
+    }
+
+    /// A grant, an access by the grantee, a revocation, an access after it, and a record of two versions.
+    fn true_history() -> (History, Placed) {
+        let grant = Subject::Consent { handle: HANDLE, call: ConsentCall::Grant { by: A, to: B } };
+        let access = Subject::Consent { handle: HANDLE, call: ConsentCall::Access { by: B } };
+        let revoke = Subject::Consent { handle: HANDLE, call: ConsentCall::Revoke { by: A } };
+        let chain = |prev: Option<u64>| Subject::Chain { prev: prev.map(LeafIndex) };
+        let refused = Told::Skipped(SkipReason::NotAHead);
+        let all = [
+            (grant, executed(0, false)),
+            (access, executed(1, false)),
+            (revoke, executed(2, false)),
+            (access, executed(3, true)),
+            (chain(None), executed(4, false)),
+            (chain(Some(4)), executed(5, false)),
+            (chain(Some(4)), refused),
+        ];
+        let (mut history, mut placed) = (History::default(), Placed::new());
+        for (i, (subject, told)) in (0_u8..).zip(all) {
+            let at = 10 * u64::from(i);
+            let id = TxId([i; 32]);
+            let entry = Entry { id, subject, invoked_us: at, returned_us: Some(at + 5), told: Some(told) };
+            history.entries.insert(i.into(), entry);
+            if let Told::Executed { leaf, violation } = told {
+                placed.insert(id, (leaf, violation.unwrap()));
+            }
+        }
+        let read = |token, tree_size, saw| Read { token, tree_size, saw };
+        history.reads = vec![
+            read(0, 0, Saw::Consent(HANDLE, ConsentNow::Absent)),
+            read(1, 2, Saw::Consent(HANDLE, ConsentNow::Granted { by: A, to: B })),
+            read(3, 6, Saw::Consent(HANDLE, ConsentNow::Revoked { by: A, to: B })),
+            read(5, 5, Saw::Head(LeafIndex(4), Some(LeafIndex(4)))),
+            read(5, 6, Saw::Head(LeafIndex(4), Some(LeafIndex(5)))),
+        ];
+        (history, placed)
+    }
+
+    fn why(alter: impl FnOnce(&mut History, &mut Placed)) -> String {
+        let (mut history, mut placed) = true_history();
+        alter(&mut history, &mut placed);
+        history.judge(&placed).unwrap_err()
+    }
+
+    #[test]
+    fn a_true_history_is_accepted() {
+        let (history, placed) = true_history();
+        let judged = history.judge(&placed).unwrap();
+        assert_eq!((judged.keys, judged.transactions, judged.reads, judged.late), (2, 7, 5, 0));
+    }
+
+    #[test]
+    fn whatever_is_wrong_in_a_history_is_found() {
+        // The ledger has it elsewhere, flagged otherwise, or not at all.
+        let first = TxId([0; 32]);
+        assert!(why(|_, placed| placed.get_mut(&first).unwrap().0 = LeafIndex(9)).contains("was told"));
+        assert!(why(|_, placed| placed.get_mut(&TxId([1; 32])).unwrap().1 = true).contains("was told"));
+        assert!(why(|_, placed| drop(placed.remove(&first))).contains("was told"));
+        // Order of leaves against the order of time.
+        let swapped = |history: &mut History, placed: &mut Placed| {
+            for (i, leaf) in [(4_u8, 5), (5, 4)] {
+                placed.get_mut(&TxId([i; 32])).unwrap().0 = LeafIndex(leaf);
+                history.entries.get_mut(&i.into()).unwrap().told = Some(executed(leaf, false));
+            }
+        };
+        assert!(why(swapped).contains("lies before it"));
+        // An access after the revocation was permitted.
+        let permitted = |history: &mut History, placed: &mut Placed| {
+            placed.get_mut(&TxId([3; 32])).unwrap().1 = false;
+            history.entries.get_mut(&3).unwrap().told = Some(executed(3, false));
+        };
+        assert!(why(permitted).contains("no order explains"));
+        // Two replaced one version; one was refused and executed.
+        let both = |history: &mut History, placed: &mut Placed| {
+            placed.insert(TxId([6; 32]), (LeafIndex(6), false));
+            history.entries.get_mut(&6).unwrap().told = Some(executed(6, false));
+        };
+        assert!(why(both).contains("no order explains"));
+        let hidden = |_: &mut History, placed: &mut Placed| {
+            placed.insert(TxId([6; 32]), (LeafIndex(6), false));
+        };
+        assert!(why(hidden).contains("refused, and executed"));
+        // Reads that are behind what their callers knew, or show what never was.
+        assert!(why(|history, _| history.reads[1].token = 3).contains("went back"));
+        assert!(why(|history, _| history.reads[1].tree_size = 3).contains("a read saw"));
+        assert!(why(|history, _| history.reads[4].tree_size = 5).contains("a read saw"));
+    }
+
+    /// A revocation that found no consent, and was executed all the same when there was one.
+    #[test]
+    fn what_was_skipped_for_something_that_came_is_counted() {
+        let (mut history, placed) = true_history();
+        history.entries.get_mut(&2).unwrap().told = Some(Told::Skipped(SkipReason::UnknownConsent));
+        let entry = history.entries.get_mut(&2).unwrap();
+        // It was asked before there was a consent.
+        (entry.invoked_us, entry.returned_us) = (0, Some(1));
+        assert_eq!(history.judge(&placed).unwrap().late, 1);
+    }
+}
