@@ -1,6 +1,7 @@
 //! Many cases on all cores, with a bar that says how far they are.
 
 use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -31,8 +32,13 @@ pub(crate) fn sweep<T: Send, E: Display + Send>(
     let results: Vec<Result<T, u64>> = cases
         .into_par_iter()
         .map(|case| {
-            let result = one(case);
+            // A panic is a failure of its case, and the others go on.
+            let result = catch_unwind(AssertUnwindSafe(|| one(case)));
             bar.inc(1);
+            let result = match result {
+                Ok(result) => result.map_err(|failure| failure.to_string()),
+                Err(_) => Err("panics".to_owned()),
+            };
             result.map_err(|failure| {
                 let line = format!("case {case}: {failure}");
                 // A bar that is not shown prints nothing.
