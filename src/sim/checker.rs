@@ -108,6 +108,8 @@ pub struct Report {
     pub blamed: u64,
     /// What those did.
     pub lies: Lies,
+    /// Validators that every honest one holds proof against, of two blocks of one round.
+    pub convicted: u64,
     /// Most blocks in the DAG of any validator.
     pub dag_blocks_max: usize,
 }

@@ -15,6 +15,7 @@ use super::mail::PostOffice;
 use super::network::{Network, NetworkConfig};
 use super::random::Random;
 use super::setup::{draw_network, genesis, host_seeds};
+use crate::committee::AuthoritySet;
 use crate::genesis::Genesis;
 use crate::node::{Input, Pace};
 use crate::types::{AuthorityIndex, Digest, OrgId, PROTOCOL_VERSION};
@@ -236,6 +237,7 @@ impl World {
                 *self.report.lies.entry(attack).or_default() += times;
             }
         }
+        self.report.convicted = self.convicted()?;
         self.report.trace = Digest(self.trace.finalize().into());
         self.report.simulated_us = self.now_us;
         self.report.commits = head.map_or(0, |head| head.commit.0);
@@ -244,6 +246,21 @@ impl World {
         self.report.lost_messages = self.network.lost;
         self.report.replayed_messages = self.network.replayed;
         Ok(self.report)
+    }
+
+    /// Counts the validators that all honest ones hold proof against. None of them may be honest.
+    fn convicted(&self) -> Result<u64, Violation> {
+        let mut by_all: Option<AuthoritySet> = None;
+        for host in (0..self.hosts.len()).filter(|host| self.is_honest(*host)) {
+            let Some(running) = &self.hosts[host].running else { continue };
+            let accused = running.node.stats().equivocators;
+            if let Some(honest) = accused.iter().find(|accused| !self.cast.is_liar(accused.as_usize())) {
+                let what = format!("holds evidence against validator {honest}");
+                return Err(Violation::Host { host, what });
+            }
+            by_all = Some(by_all.map_or(accused, |others| others.intersection(accused)));
+        }
+        Ok(by_all.map_or(0, |all| all.len() as u64))
     }
 
     /// Whose keys a host has.

@@ -56,12 +56,13 @@ impl Attacks {
         let Swept { held, failed, took_s } = sweep("seeds", cases, one);
         let sum = |field: fn(&Report) -> u64| held.iter().map(field).sum::<u64>();
         println!(
-            "attacks: {} seeds held, {} did not; {} simulated seconds in {took_s:.0} s; acknowledged {}  blamed {}",
+            "attacks: {} seeds held, {} did not; {} simulated seconds in {took_s:.0} s; acknowledged {}  blamed {}  convicted {}",
             held.len(),
             failed.len(),
             sum(|r| r.simulated_us) / 1_000_000,
             sum(|r| r.acknowledged),
-            sum(|r| r.blamed)
+            sum(|r| r.blamed),
+            sum(|r| r.convicted)
         );
         println!("{}", by_kind(&held));
         verdict(&failed, |seed| {
