@@ -56,6 +56,8 @@ struct State {
     life: u64,
     calls: u64,
     fault: Option<(u64, Fault)>,
+    /// Reads until one fails.
+    read_fault: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -250,6 +252,7 @@ impl State {
         }
         self.life += 1;
         self.fault = None;
+        self.read_fault = None;
     }
 
     fn folder(&mut self, what: &'static str, name: &str, op: FolderOp) -> Result<(), StorageError> {
@@ -311,6 +314,42 @@ impl SimDisk {
         let mut state = self.lock();
         let call = state.calls + nth;
         state.fault = Some((call, fault));
+    }
+
+    /// Lets the `nth` read from now fail (1 is the next).
+    pub fn fail_read(&self, nth: u64) {
+        self.lock().read_fault = Some(nth);
+    }
+
+    /// Damages one written sector of a file, durably: a bit flips, another sector's bytes land on it, or what was written there
+    /// last never was. Says what was done; `None` if the file has no sector to damage.
+    pub fn damage(&self, name: &str, seed: u64) -> Option<String> {
+        let mut draw = Draw(seed);
+        let mut state = self.lock();
+        let inode = state.names.get(name).copied()?;
+        let file = state.files.get_mut(&inode)?;
+        let indices: Vec<u64> = file.durable.sectors.keys().copied().collect();
+        let (at, other) =
+            (*indices.get(draw.below(indices.len().max(1)))?, indices[draw.below(indices.len())]);
+        let mut sector = **file.durable.sectors.get(&at)?;
+        let what = match draw.below(3) {
+            0 => {
+                sector[draw.below(SECTOR)] ^= 1 << draw.below(8);
+                format!("a flipped bit in sector {at} of {name}")
+            }
+            1 if other != at => {
+                sector = **file.durable.sectors.get(&other)?;
+                format!("sector {other} written over sector {at} of {name}")
+            }
+            _ => {
+                sector = [0; SECTOR];
+                format!("sector {at} of {name} never written")
+            }
+        };
+        file.durable.put(at, 0, &sector);
+        file.now = file.durable.clone();
+        drop(state);
+        Some(what)
     }
 
     /// All bytes of a file as a reader sees them, for tests.
@@ -434,6 +473,12 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, at: u64, out: &mut [u8]) -> Result<(), StorageError> {
         self.with("read", |state, inode| {
+            if let Some(left) = state.read_fault {
+                state.read_fault = left.checked_sub(1).filter(|left| *left > 0);
+                if left <= 1 {
+                    return Err(failure("read", &self.name, Fault::Io));
+                }
+            }
             let content = &file_of(state, inode).now;
             if at + out.len() as u64 > content.len {
                 return Err(StorageError::io("read", &*self.name, Error::from(ErrorKind::UnexpectedEof)));
@@ -490,77 +535,4 @@ impl DiskFile for SimFile {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-    use super::*;
-
-    fn synced(disk: &mut SimDisk, name: &str, bytes: &[u8]) -> SimFile {
-        let file = disk.create(name).unwrap();
-        file.write_at(0, bytes).unwrap();
-        file.sync().unwrap();
-        disk.sync_folder().unwrap();
-        file
-    }
-
-    #[test]
-    fn a_crash_keeps_what_was_synced_and_what_it_is_told_to() {
-        let mut disk = SimDisk::new();
-        let file = synced(&mut disk, "a", &[1; 10_000]);
-        file.write_at(4_000, &[2; 200]).unwrap();
-        disk.create("b").unwrap();
-        let copy = disk.snapshot();
-        disk.crash(Survives::Nothing);
-        assert_eq!(disk.peek("a").unwrap(), vec![1; 10_000]);
-        assert_eq!(disk.list().unwrap(), ["a"]);
-        assert!(file.sync().is_err(), "a handle of the dead process");
-        copy.crash(Survives::Prefix(1));
-        let mut expected = vec![1; 10_000];
-        expected[4_000..4_096].fill(2);
-        assert_eq!(copy.peek("a").unwrap(), expected);
-        assert_eq!(copy.list().unwrap(), ["a", "b"]);
-    }
-
-    #[test]
-    fn seeds_draw_many_images_and_each_the_same_again() {
-        let mut disk = SimDisk::new();
-        let file = synced(&mut disk, "a", &[0; 40_960]);
-        file.write_at(0, &[7; 40_960]).unwrap();
-        let image = |seed| {
-            let copy = disk.snapshot();
-            copy.crash(Survives::Seeded(seed));
-            copy.peek("a").unwrap()
-        };
-        let images: std::collections::BTreeSet<_> = (0..100).map(image).collect();
-        assert!(images.len() > 60, "{} images", images.len());
-        assert!(images.iter().any(|i| i.chunks(SECTOR).any(|s| s.contains(&7) && s.contains(&0))), "torn");
-        assert_eq!(image(5), image(5));
-    }
-
-    #[test]
-    fn an_unsynced_length_can_be_lost_with_the_bytes_past_it() {
-        let mut disk = SimDisk::new();
-        let file = synced(&mut disk, "a", b"abc");
-        file.write_at(3, b"def").unwrap();
-        let lens: std::collections::BTreeSet<_> = (0..64)
-            .map(|seed| {
-                let copy = disk.snapshot();
-                copy.crash(Survives::Seeded(seed));
-                copy.peek("a").unwrap().len()
-            })
-            .collect();
-        assert_eq!(lens.into_iter().collect::<Vec<_>>(), [3, 6]);
-    }
-
-    #[test]
-    fn after_a_failed_sync_a_later_one_saves_nothing() {
-        let mut disk = SimDisk::new();
-        let file = synced(&mut disk, "a", b"old");
-        file.write_at(0, b"new").unwrap();
-        disk.fail_call(1, Fault::Io);
-        assert!(file.sync().is_err());
-        file.sync().unwrap();
-        assert_eq!(disk.peek("a").unwrap(), b"new");
-        disk.crash(Survives::Nothing);
-        assert_eq!(disk.peek("a").unwrap(), b"old");
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::byzantine::Lies;
 use crate::execute::{Executed, LedgerHead, Outcome, SubDag};
-use crate::types::{BlockDigest, BlockRef, CommitIndex, Digest, LeafIndex, Round, TxId};
+use crate::types::{BlockDigest, BlockRef, CommitIndex, Digest, LeafIndex, Round, TimestampMs, TxId};
 
 /// What a run found to be wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -63,6 +63,50 @@ pub enum Violation {
     /// No order explains what callers saw.
     #[error("history: {0}")]
     History(String),
+    /// Block time went back.
+    #[error("commit {0} has an earlier time than the one before it")]
+    Time(CommitIndex),
+    /// A validator holds more than garbage collection and the horizon allow.
+    #[error("validator {host} holds {blocks} blocks, of which {suspended} are suspended: more than {limit}")]
+    Memory {
+        /// Who.
+        host: usize,
+        /// In its DAG.
+        blocks: usize,
+        /// Waiting for ancestors.
+        suspended: usize,
+        /// The limit of each.
+        limit: usize,
+    },
+    /// A validator makes rounds and commits nothing.
+    #[error("validator {host} made {rounds} rounds without a commit")]
+    Burns {
+        /// Who.
+        host: usize,
+        /// How many.
+        rounds: u64,
+    },
+    /// A damaged log was opened as if it were whole.
+    #[error("validator {host} opened a log with {damage} in it as if it were whole")]
+    Silent {
+        /// Who.
+        host: usize,
+        /// What had been done to it.
+        damage: String,
+    },
+    /// A validator of an older version was sent what it cannot read.
+    #[error("validator {host} of protocol version {version} was sent a header of version {header}")]
+    Version {
+        /// Who.
+        host: usize,
+        /// What it speaks.
+        version: u16,
+        /// What it was sent.
+        header: u8,
+    },
+    /// A failure on purpose.
+    #[error("canary: this seed fails on purpose")]
+    Canary,
     /// Something was not final long after the faults had stopped.
     #[error(
         "liveness: {waiting} transactions wait {after_s} simulated seconds after the faults stopped; {state}"
@@ -104,6 +148,34 @@ pub struct Report {
     pub partitions: u64,
     /// Checkpoints that a quorum signed.
     pub checkpoints: u64,
+    /// Hosts whose links were slow for a while.
+    pub slow_hosts: u64,
+    /// Hosts that lost a part of what they sent for a while.
+    pub lossy_hosts: u64,
+    /// Hosts whose clock ran at another speed.
+    pub drifting: u64,
+    /// Calls of a disk that failed, and stopped the host.
+    pub disk_errors: u64,
+    /// Logs that were damaged.
+    pub damages: u64,
+    /// Of these, those that were refused at the start, and so repaired.
+    pub damages_detected: u64,
+    /// Logs that were lost.
+    pub lost_logs: u64,
+    /// Single validators that were upgraded.
+    pub upgrades: u64,
+    /// Headers of the newest version that were sent, by their authors.
+    pub newest_headers: u64,
+    /// Highest round of an own block.
+    pub rounds: u64,
+    /// Most headers that waited for ancestors on any validator.
+    pub suspended_max: usize,
+    /// Longest time from the end of the faults until a core of the least size had made everything final.
+    pub core_drain_us: u64,
+    /// If measured: from the making of each honest block until each honest validator committed it, microseconds.
+    pub block_latency_us: Vec<u64>,
+    /// If measured: from a client's submission until it heard that its transaction is final, microseconds.
+    pub client_latency_us: Vec<u64>,
     /// Times that somebody Byzantine was blamed.
     pub blamed: u64,
     /// What those did.
@@ -119,7 +191,7 @@ pub struct Report {
 pub(super) struct Checker {
     /// What each validator has sent of its own.
     sent: BTreeMap<(usize, Round), BlockDigest>,
-    orders: BTreeMap<CommitIndex, Digest>,
+    orders: BTreeMap<CommitIndex, (Digest, TimestampMs)>,
     heads: BTreeMap<CommitIndex, LedgerHead>,
     /// For each commit its executed transactions, from whoever executed it first.
     executed: BTreeMap<TxId, (CommitIndex, LeafIndex)>,
@@ -137,7 +209,11 @@ impl Checker {
 
     /// A validator is about to execute a commit.
     pub(super) fn ordered(&mut self, host: usize, dag: &SubDag) -> Result<(), Violation> {
-        let first = *self.orders.entry(dag.index).or_insert(dag.digest);
+        let (first, _) = *self.orders.entry(dag.index).or_insert((dag.digest, dag.time));
+        let before = self.orders.range(..dag.index).next_back();
+        if before.is_some_and(|(_, (_, time))| *time > dag.time) {
+            return Err(Violation::Time(dag.index));
+        }
         if first != dag.digest {
             return Err(Violation::Order { commit: dag.index, host, found: dag.digest, first });
         }
@@ -170,6 +246,14 @@ impl Checker {
             return Err(Violation::Twice(id));
         }
         Ok(())
+    }
+
+    /// Forgets what every validator is past: for runs so long that it would not fit.
+    pub(super) fn forget_below(&mut self, commit: CommitIndex, round: Round) {
+        self.orders = self.orders.split_off(&commit);
+        self.heads = self.heads.split_off(&commit);
+        self.executed.retain(|_, (at, _)| *at >= commit);
+        self.sent.retain(|(_, at), _| *at >= round);
     }
 
     /// All that clients were told.

@@ -9,24 +9,28 @@ use super::mail::Letter;
 use super::world::{World, storage};
 use crate::execute::SubDag;
 use crate::node::{Effect, Input};
-use crate::types::{AuthorityIndex, LogSeq, PeerMessage};
+use crate::types::{AuthorityIndex, HEADER_VERSION, LogSeq, PeerMessage};
 
 impl World {
     pub(super) fn handle(&mut self, host: usize, input: Input) -> Result<(), Violation> {
         let now = self.hosts[host].now(self.now_us);
+        let life = self.hosts[host].life;
         let mut effects = Vec::new();
         self.running(host).node.handle(now, input, &mut effects);
         for effect in effects {
             self.carry_out(host, effect)?;
+            if !self.lives(host, life) {
+                // Its disk failed meanwhile.
+                return Ok(());
+            }
         }
+        self.watch(host)?;
         let Some(at) = self.running(host).node.next_timeout(now) else { return Ok(()) };
         if self.running(host).tick_us.is_none_or(|scheduled| at < scheduled) {
             let (at, life) = (at.max(self.now_us + 1), self.hosts[host].life);
             self.running(host).tick_us = Some(at);
             self.schedule(at, Event::Tick { host, life });
         }
-        let blocks = self.running(host).node.stats().dag_blocks;
-        self.report.dag_blocks_max = self.report.dag_blocks_max.max(blocks);
         Ok(())
     }
 
@@ -41,27 +45,39 @@ impl World {
                 self.send(host, &others, &message)?;
             }
             Effect::Append { seq, record } => {
-                self.note(b"append", host, &seq.0.to_be_bytes());
-                self.running(host).append(seq, &record).map_err(|error| storage(host, &error))?;
+                self.note("append", host, &seq.0.to_be_bytes());
+                self.measure_record(host, &record);
+                if let Err(error) = self.running(host).append(seq, &record) {
+                    return self.disk_failed(host, &error);
+                }
             }
             Effect::Sync(LogSeq(_)) => {
                 // A disk that hangs now and then leaves much in flight for a crash to cut off.
-                let most = if self.config.faults && self.random.chance(30) { 400_000 } else { 5_000 };
-                self.after(100, most, Event::Sync { host, life });
+                let services = self.config.services;
+                let hangs = self.config.faults && self.random.chance(services.hang_per_mille);
+                let most = if hangs { services.hang_us } else { services.sync_us.1 };
+                self.after(services.sync_us.0, most, Event::Sync { host, life });
             }
             Effect::Verify { block, payload } => {
                 let genesis = Arc::clone(&self.genesis);
                 let verdicts = self.running(host).verify(&genesis, &payload);
-                self.after(100, 10_000, Event::Verified { host, life, block, verdicts });
+                self.after_span(
+                    self.config.services.verify_us,
+                    Event::Verified { host, life, block, verdicts },
+                );
             }
             Effect::Execute(dag) => {
                 let start = self.running(host).executor_free_us.max(self.now_us);
-                let done = start + self.random.between(50, 2_000);
+                let (least, most) = self.config.services.execute_us;
+                let done = start + self.random.between(least, most);
                 self.running(host).executor_free_us = done;
                 self.schedule(done, Event::Execute { host, life, dag: Box::new(dag) });
             }
             Effect::ServeFromLog { to, request } => {
-                let answers = self.running(host).serve(&request).map_err(|error| storage(host, &error))?;
+                let answers = match self.running(host).serve(&request) {
+                    Ok(answers) => answers,
+                    Err(error) => return self.disk_failed(host, &error),
+                };
                 for answer in answers {
                     self.send_to(host, to, &answer)?;
                 }
@@ -72,7 +88,7 @@ impl World {
             }
             Effect::Publish(head) => {
                 self.report.checkpoints += 1;
-                self.note(b"publish", host, &head.certified.checkpoint.root.0);
+                self.note("publish", host, &head.certified.checkpoint.root.0);
                 self.running(host).published = Some(head.certified);
             }
             Effect::Blame { peer, error } => self.blame(host, peer, &error.to_string())?,
@@ -115,6 +131,7 @@ impl World {
             for header in letter.headers() {
                 if header.header().author == self.authority(from) {
                     self.checker.sent(from, &header.reference())?;
+                    self.report.newest_headers += u64::from(header.header().version == HEADER_VERSION);
                 }
             }
         }
@@ -135,7 +152,8 @@ impl World {
     }
 
     fn mail(&mut self, from: usize, to: usize, letter: &Arc<Letter>) {
-        for at in self.network.arrivals(&mut self.random, self.now_us, from, to) {
+        let (first, again) = self.network.arrivals(&mut self.random, self.now_us, from, to);
+        for at in first.into_iter().chain(again) {
             self.schedule(at, Event::Deliver { from, to, letter: Arc::clone(letter) });
         }
     }
@@ -171,6 +189,11 @@ impl World {
         if self.hosts[to].running.is_none() {
             return Ok(());
         }
+        let version = self.hosts[to].protocol;
+        let newest = letter.headers().iter().map(|header| header.header().version).max().unwrap_or(0);
+        if u16::from(newest) > version && self.is_honest(from) {
+            return Err(Violation::Version { host: to, version, header: newest });
+        }
         if let Some(message) = &letter.message
             && self.cast.intercepts.contains_key(&to)
             && !self.intercepted(to, |hook, view| hook.incoming(view, from, message))
@@ -200,7 +223,7 @@ impl World {
         if self.is_honest(host) {
             self.checker.executed(dag, &executed)?;
         }
-        self.note(b"execute", host, &executed.head.root.0);
+        self.note("execute", host, &executed.head.root.0);
         self.schedule(self.now_us, Event::Executed { host, life, executed: Box::new(executed) });
         Ok(())
     }

@@ -27,7 +27,35 @@ pub(super) enum Event {
     Read { caller: usize, ask: Ask, host: usize },
     Fault,
     Start { host: usize },
+    Upgrade { host: usize },
     Persist { host: usize, life: u64 },
+}
+
+impl Event {
+    /// What a trace says of it; nothing of what says little.
+    pub(super) fn describe(&self) -> Option<String> {
+        Some(match self {
+            Self::Deliver { from, to, letter } => format!("{from} -> {to}  {}", letter.describe()),
+            Self::PeerUp { host, peer, .. } => format!("{host} connected to {peer}"),
+            Self::PeerDown { host, peer, .. } => format!("{host} lost {peer}"),
+            Self::Verified { host, block, .. } => format!("{host} verified {block}"),
+            Self::Execute { host, dag, .. } => format!("{host} executes commit {}", dag.index),
+            Self::Submit { client, request, host } => format!("client {client} submits {request} to {host}"),
+            Self::Reply { client, request, reply } => {
+                format!("client {client} hears of {request}: {reply:?}")
+            }
+            Self::Read { caller, ask, host } => format!("caller {caller} asks {host}: {ask:?}"),
+            Self::Upgrade { host } => format!("{host} is upgraded"),
+            Self::Tick { .. }
+            | Self::Sync { .. }
+            | Self::Executed { .. }
+            | Self::Load { .. }
+            | Self::Session { .. }
+            | Self::Fault
+            | Self::Start { .. }
+            | Self::Persist { .. } => return None,
+        })
+    }
 }
 
 /// What a client hears.

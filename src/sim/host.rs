@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::config::SimConfig;
 use super::random::Random;
 use crate::crypto::{SecretKey, Verifier};
 use crate::error::{ClientError, StorageError};
@@ -13,13 +14,13 @@ use crate::execute::{
 };
 use crate::genesis::Genesis;
 use crate::ingress::admit;
-use crate::log::{Log, LogOptions, SimDisk, Survives};
+use crate::log::{Disk, Fault, Log, LogOptions, SimDisk, Survives};
 use crate::mempool::{MempoolLimits, PooledTransaction, Ticket};
 use crate::node::{LogKey, LogRecord, Node, NodeConfig, Now, Pace, RecordKind, Recovered, serve_from_log};
 use crate::proof::checkpoint::CertifiedCheckpoint;
 use crate::types::{
-    AuthorityIndex, BlockRef, FetchRequest, LeafIndex, LogSeq, PROTOCOL_VERSION, Payload, PeerMessage, Round,
-    TimestampMs, TxId,
+    AuthorityIndex, BlockRef, Digest, FetchRequest, LeafIndex, LogSeq, PROTOCOL_VERSION,
+    PROTOCOL_VERSION_OLDEST, Payload, PeerMessage, Round, TimestampMs, TxId,
 };
 use crate::verify::{verify_payload, verify_transactions};
 
@@ -40,10 +41,42 @@ pub(super) struct Host {
     /// The state as it was last made durable.
     durable_store: MemStore,
     /// Difference of its clock from the true time, milliseconds.
-    clock_offset_ms: i64,
+    clock: Clock,
+    keep_log: bool,
+    /// Newest version of the protocol that its program speaks.
+    pub(super) protocol: u16,
+    /// Whether its keys have never signed.
+    virgin: bool,
+    /// Whether a call of its disk is set up to fail.
+    pub(super) armed: bool,
+    /// What was done to its log while it was down, and what the log held before.
+    damaged: Option<(String, LogSeq, Digest)>,
     /// Counts its lives: what was scheduled in an earlier one is void.
     pub(super) life: u64,
     pub(super) running: Option<Running>,
+}
+
+/// How wrong a clock is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    /// At the beginning, milliseconds.
+    pub(super) offset_ms: i64,
+    /// Millionths by which it is too fast.
+    pub(super) drift_ppm: i64,
+    /// It is never more wrong than this: somebody sets it then.
+    pub(super) most_ms: i64,
+}
+
+/// How a start ended.
+#[derive(Debug)]
+pub(super) enum Started {
+    Runs,
+    /// The disk failed: try again.
+    Failed,
+    /// The log was refused: its disk has to be replaced.
+    Refused,
+    /// Damage in the log went unseen.
+    Silent(String),
 }
 
 /// Seeds of a validator's keys.
@@ -60,7 +93,9 @@ pub(super) struct Running {
     executor: Executor<MemStore>,
     directory: KeyDirectory,
     verifier: Verifier,
-    log: Log<SimDisk>,
+    /// `None` in runs that keep no log.
+    log: Option<Log<SimDisk>>,
+    last_seq: LogSeq,
     index: BTreeMap<LogKey, LogSeq>,
     /// When the executor is done with what it was given.
     pub(super) executor_free_us: u64,
@@ -76,7 +111,8 @@ impl Host {
         genesis: Arc<Genesis>,
         seeds: HostSeeds,
         pace: Pace,
-        clock_offset_ms: i64,
+        clock: Clock,
+        config: &SimConfig,
     ) -> Self {
         Self {
             authority,
@@ -87,7 +123,12 @@ impl Host {
             disk: SimDisk::new(),
             store: MemStore::new(),
             durable_store: MemStore::new(),
-            clock_offset_ms,
+            clock,
+            keep_log: config.keep_log,
+            protocol: if config.upgrade { PROTOCOL_VERSION_OLDEST } else { PROTOCOL_VERSION },
+            virgin: true,
+            armed: false,
+            damaged: None,
             life: 0,
             running: None,
         }
@@ -105,15 +146,37 @@ impl Host {
 
     /// What its clock shows.
     pub(super) fn now(&self, now_us: u64) -> Now {
-        let wall = self.genesis.created().0 + now_us / 1_000;
-        Now { monotonic_us: now_us, wall: TimestampMs(wall.saturating_add_signed(self.clock_offset_ms)) }
+        let now_ms = now_us / 1_000;
+        let drifted = now_ms.cast_signed() * self.clock.drift_ppm / 1_000_000;
+        let most = self.clock.most_ms;
+        let wrong = (self.clock.offset_ms + drifted).clamp(-most, most);
+        let wall = self.genesis.created().0 + now_ms;
+        Now { monotonic_us: now_us, wall: TimestampMs(wall.saturating_add_signed(wrong)) }
     }
 
     /// Starts it on what its disk and its state hold.
-    pub(super) fn start(&mut self) -> Result<(), StorageError> {
-        let authority = AuthorityIndex::from_usize(self.authority);
+    pub(super) fn start(&mut self) -> Result<Started, StorageError> {
         let options = LogOptions { segment_bytes: SEGMENT_BYTES, seed: self.life };
-        let (log, _) = Log::open(self.disk.clone(), self.genesis.network(), options)?;
+        let log = match Log::open(self.disk.clone(), self.genesis.network(), options) {
+            Ok((log, _)) => log,
+            Err(_) if self.armed => return Ok(Started::Failed),
+            Err(_) if self.damaged.is_some() => return Ok(Started::Refused),
+            Err(error) => return Err(error),
+        };
+        if let Some((what, up_to, before)) = self.damaged.take()
+            && (log.durable() < up_to || fingerprint(&log, up_to)? != before)
+        {
+            return Ok(Started::Silent(what));
+        }
+        match self.run_on(log) {
+            Ok(()) => Ok(Started::Runs),
+            Err(_) if self.armed => Ok(Started::Failed),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn run_on(&mut self, log: Log<SimDisk>) -> Result<(), StorageError> {
+        let authority = AuthorityIndex::from_usize(self.authority);
         let directory = KeyDirectory::default();
         let executor = Executor::open(&self.genesis, self.store.clone(), directory.clone())?;
         let mut recovered = Recovered::new(authority, executor.head().commit, &self.genesis);
@@ -138,18 +201,21 @@ impl Host {
                 block_bytes: 1 << 16,
             },
             execution_backlog_max: 2_000,
-            protocol: PROTOCOL_VERSION,
-            first_life: self.life == 0,
+            protocol: self.protocol,
+            first_life: self.virgin,
         };
         let node = Node::new(config, &self.genesis, recovered, executor.head(), executor.checkpoint());
         let verifier = Verifier::new([7; 32], 1_024);
         self.life += 1;
+        self.virgin = false;
+        let last_seq = log.durable();
         self.running = Some(Running {
             node,
             executor,
             directory,
             verifier,
-            log,
+            log: self.keep_log.then_some(log),
+            last_seq,
             index,
             executor_free_us: 0,
             published: None,
@@ -168,12 +234,61 @@ impl Host {
         };
         let falls_back = random.chance(500);
         self.life += 1;
+        self.armed = false;
         if self.running.take().is_some() {
             self.disk.crash(survives);
             if falls_back {
                 self.store = self.durable_store.fork();
             }
         }
+    }
+
+    /// The process dies and nothing else: what it wrote is still on its way to the disk.
+    pub(super) fn stop(&mut self) {
+        self.life += 1;
+        self.armed = false;
+        if self.running.take().is_some() {
+            self.disk.crash(Survives::Everything);
+        }
+    }
+
+    /// Lets a call of its disk fail, soon.
+    pub(super) fn arm(&mut self, random: &mut Random) {
+        self.armed = true;
+        let fault = if random.chance(500) { Fault::Io } else { Fault::Full };
+        if random.chance(200) {
+            self.disk.fail_read(random.between(1, 20));
+        } else {
+            self.disk.fail_call(random.between(1, 40), fault);
+        }
+    }
+
+    /// Damages a sector of the log of a stopped validator; false if it holds nothing yet.
+    pub(super) fn damage(&mut self, random: &mut Random) -> Result<bool, StorageError> {
+        if self.damaged.is_some() {
+            return Ok(false);
+        }
+        let options = LogOptions { segment_bytes: SEGMENT_BYTES, seed: self.life };
+        let (log, _) = Log::open(self.disk.snapshot(), self.genesis.network(), options)?;
+        let durable = log.durable();
+        let before = fingerprint(&log, durable)?;
+        let segments: Vec<String> =
+            self.disk.list()?.into_iter().filter(|name| name.ends_with(".seg")).collect();
+        if durable == LogSeq(0) || segments.is_empty() {
+            return Ok(false);
+        }
+        let name = &segments[random.index(segments.len())];
+        let Some(what) = self.disk.damage(name, random.next()) else { return Ok(false) };
+        self.damaged = Some((what, durable, before));
+        Ok(true)
+    }
+
+    /// A new disk: log and state are gone, the keys are not.
+    pub(super) fn lose_everything(&mut self) {
+        self.disk = SimDisk::new();
+        self.store = MemStore::new();
+        self.durable_store = MemStore::new();
+        self.damaged = None;
     }
 
     /// Makes the state durable.
@@ -185,15 +300,17 @@ impl Host {
 impl Running {
     /// Adds a record to the log; it is durable with the next sync.
     pub(super) fn append(&mut self, seq: LogSeq, record: &LogRecord) -> Result<(), StorageError> {
+        self.last_seq = seq;
+        let Some(log) = &mut self.log else { return Ok(()) };
         if let Some(key) = record.key() {
             self.index.insert(key, seq);
         }
-        self.log.append(record.kind() as u8, seq, &record.parts())
+        log.append(record.kind() as u8, seq, &record.parts())
     }
 
     /// Makes everything appended durable.
     pub(super) fn sync(&mut self) -> Result<LogSeq, StorageError> {
-        self.log.commit()
+        self.log.as_mut().map_or(Ok(self.last_seq), Log::commit)
     }
 
     pub(super) fn verify(&mut self, genesis: &Genesis, payload: &Payload) -> Arc<[Verdict]> {
@@ -242,10 +359,24 @@ impl Running {
                 |round| LogKey { kind: RecordKind::Header, block: BlockRef { round, ..BlockRef::default() } };
             self.index.range(key(from)..key(to)).map(|(key, _)| key.block).collect()
         };
-        let read = |key: LogKey| match self.index.get(&key) {
-            Some(seq) => Ok(self.log.read(*seq)?.map(|record| record.bytes)),
-            None => Ok(None),
+        let read = |key: LogKey| match (self.index.get(&key), &self.log) {
+            (Some(seq), Some(log)) => Ok(log.read(*seq)?.map(|record| record.bytes)),
+            (None, _) | (_, None) => Ok(None),
         };
         serve_from_log(request, in_rounds, read)
     }
+}
+
+/// Hash of all records up to one.
+fn fingerprint(log: &Log<SimDisk>, up_to: LogSeq) -> Result<Digest, StorageError> {
+    let mut hasher = blake3::Hasher::new();
+    log.scan(LogSeq(1), |record| {
+        if record.seq <= up_to {
+            hasher.update(&record.seq.0.to_be_bytes());
+            hasher.update(&[record.kind]);
+            hasher.update(&record.bytes);
+        }
+        Ok(())
+    })?;
+    Ok(Digest(hasher.finalize().into()))
 }

@@ -19,18 +19,23 @@ impl World {
         let wall = self.hosts[0].now(self.now_us).wall;
         let mut requests = self.clients[client].overdue(self.now_us);
         if self.loaded {
-            requests.extend(self.clients[client].make(&mut self.random, self.now_us, wall));
+            let made = self.clients[client].make(&mut self.random, self.now_us, wall);
+            if let Some(request) = made {
+                self.measure_submission(client, request);
+            }
+            requests.extend(made);
         }
+        let way = self.config.services.client_us;
         for request in requests {
-            let host = self.random.index(self.hosts.len());
-            self.after(100, 20_000, Event::Submit { client, request, host });
+            let host = self.open[self.random.index(self.open.len())];
+            self.after_span(way, Event::Submit { client, request, host });
             // Sometimes to a second validator too: executed once all the same.
             if self.random.chance(50) {
-                let host = self.random.index(self.hosts.len());
-                self.after(100, 20_000, Event::Submit { client, request, host });
+                let host = self.open[self.random.index(self.open.len())];
+                self.after_span(way, Event::Submit { client, request, host });
             }
         }
-        self.after(5_000, 150_000, Event::Load { client });
+        self.after_span(self.config.services.think_us, Event::Load { client });
     }
 
     pub(super) fn submit(&mut self, client: usize, request: u64, host: usize) -> Result<(), Violation> {
@@ -92,7 +97,8 @@ impl World {
             }
         };
         if let Some(id) = self.clients[client].done(request, leaf) {
-            self.note(b"final", client, &id.0);
+            self.measure_final(client, request);
+            self.note("final", client, &id.0);
             self.checker.acknowledge(id, leaf)?;
         }
         Ok(())
@@ -101,7 +107,7 @@ impl World {
     /// A host answers a client. What a Byzantine one says, the client does not count on.
     pub(super) fn answer(&mut self, host: usize, client: usize, request: u64, reply: Answer) {
         if self.is_honest(host) {
-            self.after(100, 20_000, Event::Reply { client, request, reply });
+            self.after_span(self.config.services.client_us, Event::Reply { client, request, reply });
         }
     }
 }

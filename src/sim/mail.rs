@@ -45,6 +45,22 @@ impl Letter {
         })
     }
 
+    /// What a trace says of it.
+    pub(super) fn describe(&self) -> String {
+        match &self.opened {
+            Ok(Opened::Headers(headers)) => {
+                let shown: Vec<String> =
+                    headers.iter().take(4).map(|header| header.reference().to_string()).collect();
+                format!("{} headers: {}", headers.len(), shown.join(" "))
+            }
+            Ok(Opened::Payload { block, payload }) => {
+                format!("payload of {block}: {} transactions", payload.len())
+            }
+            Ok(Opened::Fetch(request)) => format!("{request:?}"),
+            Err(error) => format!("nonsense: {error}"),
+        }
+    }
+
     /// Headers in it.
     pub(super) fn headers(&self) -> &[VerifiedHeader] {
         match &self.opened {

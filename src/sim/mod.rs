@@ -9,6 +9,7 @@
 pub mod byzantine;
 mod checker;
 mod client;
+mod config;
 mod effects;
 mod event;
 mod faults;
@@ -18,7 +19,10 @@ pub mod linear;
 mod load;
 mod mail;
 mod network;
+mod probe;
 mod random;
+mod regions;
+mod settle;
 mod setup;
 #[cfg(test)]
 mod tests;
@@ -26,5 +30,6 @@ pub mod twins;
 mod world;
 
 pub use checker::{Report, Violation};
-pub use network::NetworkConfig;
-pub use world::{SimConfig, run};
+pub use config::{FaultKind, Faults, Services, SimConfig, Span};
+pub use network::{NetworkConfig, Shape};
+pub use world::{Observer, run, run_observed};

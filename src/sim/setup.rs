@@ -1,20 +1,34 @@
 //! What a simulated world starts with: genesis file, keys and network, all from its seed.
 
 use super::client::root_key;
+use super::config::{FaultKind, SimConfig};
 use super::host::HostSeeds;
-use super::network::NetworkConfig;
+use super::network::{NetworkConfig, Shape};
 use super::random::Random;
 use crate::crypto::SecretKey;
 use crate::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
 use crate::types::OrgId;
 
-pub(super) fn draw_network(random: &mut Random) -> NetworkConfig {
+pub(super) fn draw_network(random: &mut Random, config: &SimConfig) -> NetworkConfig {
     let delay_min_us = random.between(200, 20_000);
+    let delay_max_us = delay_min_us + random.between(100, 80_000);
+    let (loss, replay) = (random.between(0, 300), random.between(0, 500));
+    let shaped = match random.below(8) {
+        0..3 => Shape::Uniform,
+        3..5 => Shape::Bell,
+        5..7 => Shape::LongTail,
+        _ => return with_faults(NetworkConfig::regions(), config, loss, replay),
+    };
+    let network = NetworkConfig { shape: shaped, delay_min_us, delay_max_us, ..NetworkConfig::default() };
+    with_faults(network, config, loss, replay)
+}
+
+fn with_faults(network: NetworkConfig, config: &SimConfig, loss: u64, replay: u64) -> NetworkConfig {
+    let if_on = |kind, per_mille| if config.may(kind) { per_mille } else { 0 };
     NetworkConfig {
-        delay_min_us,
-        delay_max_us: delay_min_us + random.between(100, 80_000),
-        loss_per_mille: random.between(0, 300),
-        replay_per_mille: random.between(0, 200),
+        loss_per_mille: if_on(FaultKind::Loss, loss),
+        replay_per_mille: if_on(FaultKind::Replay, replay),
+        ..network
     }
 }
 
@@ -30,7 +44,7 @@ pub(super) fn host_seeds(seed: u64, host: usize) -> HostSeeds {
     }
 }
 
-pub(super) fn genesis(seed: u64, validators: usize) -> Genesis {
+pub(super) fn genesis(seed: u64, validators: usize, checkpoint_interval_ms: u64) -> Genesis {
     let public = |context: &str, i: usize| {
         let mut material = seed.to_be_bytes().to_vec();
         material.extend_from_slice(&(i as u64).to_be_bytes());
@@ -61,7 +75,7 @@ pub(super) fn genesis(seed: u64, validators: usize) -> Genesis {
         network: "sim".to_owned(),
         created_ms: 1_767_600_000_000,
         parameters: Parameters {
-            checkpoint_interval_ms: 500,
+            checkpoint_interval_ms,
             gc_depth: 64,
             leaders_per_round: u16::try_from(validators).unwrap_or(u16::MAX),
             // Short, so that the schedule changes often.

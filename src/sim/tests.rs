@@ -34,8 +34,7 @@ fn faults_happen_and_nothing_acknowledged_is_lost() {
 
 #[test]
 fn a_whole_network_without_faults_keeps_its_pace() {
-    let network =
-        NetworkConfig { delay_min_us: 1_000, delay_max_us: 2_000, loss_per_mille: 0, replay_per_mille: 0 };
+    let network = NetworkConfig { delay_min_us: 1_000, delay_max_us: 2_000, ..NetworkConfig::default() };
     let config = SimConfig { network: Some(network), faults: false, clock_skew_ms: 0, ..short(4) };
     let report = run(1, &config).unwrap();
     assert_eq!((report.restarts, report.lost_messages), (0, 0));
@@ -77,4 +76,96 @@ fn a_validator_that_runs_twice_stops_nothing() {
     let cast = Cast { intercepts: std::collections::BTreeMap::new(), twins: vec![1] };
     let report = run_cast(6, &short(10), cast).unwrap();
     assert!(report.acknowledged > 20, "{report:?}");
+}
+
+#[test]
+fn each_kind_of_fault_happens_and_can_be_switched_off() {
+    let mut sum = Report::default();
+    for seed in 200..206 {
+        let report = run(seed, &short(30)).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        sum.slow_hosts += report.slow_hosts;
+        sum.lossy_hosts += report.lossy_hosts;
+        sum.disk_errors += report.disk_errors;
+        sum.drifting += report.drifting;
+        assert!(report.core_drain_us < 60_000_000, "{report:?}");
+    }
+    assert!(sum.slow_hosts > 3 && sum.lossy_hosts > 1 && sum.disk_errors > 3 && sum.drifting > 0, "{sum:?}");
+    let none = SimConfig { kinds: Faults::NONE.with(FaultKind::Restart), ..short(20) };
+    let report = run(200, &none).unwrap();
+    assert_eq!((report.partitions, report.lost_messages, report.disk_errors), (0, 0, 0));
+    assert!(report.restarts > 0, "{report:?}");
+}
+
+#[test]
+fn one_seed_in_a_hundred_is_a_canary() {
+    let config = SimConfig { canary: true, ..short(1) };
+    assert_eq!(run(137, &config).unwrap_err(), Violation::Canary);
+    assert!(run(138, &config).is_ok());
+}
+
+#[test]
+fn validators_are_upgraded_one_after_another_under_load() {
+    let kinds = SimConfig::default().kinds.without(FaultKind::Blackout);
+    let config = SimConfig { upgrade: true, kinds, ..short(20) };
+    let report = run(3, &config).unwrap();
+    assert_eq!(report.upgrades, 4);
+    assert!(report.newest_headers > 0 && report.acknowledged > 20, "{report:?}");
+}
+
+#[test]
+fn a_trace_tells_what_happened_and_changes_nothing() {
+    let lines = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = std::sync::Arc::clone(&lines);
+    let observer: Observer = Box::new(move |line| sink.lock().unwrap().push(line.to_owned()));
+    let report = run_observed(11, &short(4), observer).unwrap();
+    assert_eq!(run(11, &short(4)).unwrap(), report);
+    let lines = lines.lock().unwrap().clone();
+    for wanted in ["start 0", "headers: ", "executes commit 1", "submits", "final "] {
+        assert!(lines.iter().any(|line| line.contains(wanted)), "{wanted}");
+    }
+}
+
+const DELTA_US: u64 = 50_000;
+
+/// A world in which nothing but messages takes time.
+fn measured(validators: usize, seconds: u64) -> SimConfig {
+    let network =
+        NetworkConfig { delay_min_us: DELTA_US, delay_max_us: DELTA_US + 500, ..NetworkConfig::default() };
+    SimConfig {
+        validators,
+        network: Some(network),
+        faults: false,
+        clock_skew_ms: 0,
+        services: Services { think_us: (1_000, 20_000), ..Services::instant() },
+        measure: true,
+        ..short(seconds)
+    }
+}
+
+fn median(samples: &[u64]) -> u64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable();
+    sorted[sorted.len() / 2]
+}
+
+#[test]
+fn a_block_commits_in_few_message_delays() {
+    let report = run(1, &measured(4, 12)).unwrap();
+    let blocks = &report.block_latency_us;
+    let mean = blocks.iter().sum::<u64>() / blocks.len() as u64;
+    assert!(blocks.len() > 500, "{}", blocks.len());
+    assert!(mean < 6 * DELTA_US, "{mean}");
+    assert!(!report.client_latency_us.is_empty());
+}
+
+/// In arXiv 2405.20488 five of a hundred validators that lost one percent of what they sent made the median latency of all
+/// ten times longer.
+#[test]
+fn one_validator_that_loses_a_little_does_not_slow_all_down() {
+    let clean = run(1, &measured(20, 7)).unwrap();
+    let config = SimConfig { lossy: 1, lossy_per_mille: 10, ..measured(20, 7) };
+    let lossy = run(1, &config).unwrap();
+    assert!(lossy.lost_messages > 10, "{}", lossy.lost_messages);
+    let (before, after) = (median(&clean.block_latency_us), median(&lossy.block_latency_us));
+    assert!(after < 2 * before, "{before} us before, {after} us after");
 }

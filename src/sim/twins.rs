@@ -42,6 +42,7 @@ pub fn run(seed: u64, validators: usize) -> Result<Report, Violation> {
         delay_max_us: delay_min_us + random.between(100, 3_000),
         loss_per_mille: if random.chance(500) { 0 } else { random.between(0, 80) },
         replay_per_mille: random.between(0, 30),
+        ..NetworkConfig::default()
     };
     let config = SimConfig {
         validators,

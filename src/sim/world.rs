@@ -1,49 +1,41 @@
 //! The event loop: everything that happens, in the order of virtual time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use super::byzantine::Attack;
 use super::checker::{Checker, Report, Violation};
 use super::client::{Client, root_key};
+pub(super) use super::config::SimConfig;
+use super::config::{FaultKind, Span};
 use super::event::{Event, Scheduled};
-use super::host::{Host, Running};
+use super::host::{Clock, Host, Running};
 use super::intercept::Cast;
 use super::linear::Sessions;
 use super::mail::PostOffice;
-use super::network::{Network, NetworkConfig};
+use super::network::Network;
+use super::probe::Probe;
 use super::random::Random;
+pub(super) use super::settle::DRAIN_US;
 use super::setup::{draw_network, genesis, host_seeds};
 use crate::committee::AuthoritySet;
+use crate::error::StorageError;
 use crate::genesis::Genesis;
 use crate::node::{Input, Pace};
-use crate::types::{AuthorityIndex, Digest, OrgId, PROTOCOL_VERSION};
+use crate::types::{AuthorityIndex, CommitIndex, Digest, LogSeq, OrgId, Round};
 
 pub(super) const SECOND_US: u64 = 1_000_000;
-/// Quiet time at the end of the faults' phase in which everything has to become final.
-pub(super) const DRAIN_US: u64 = 60 * SECOND_US;
+/// Time between two looks at how far a run has come.
+const STRIDE_US: u64 = 10 * SECOND_US;
+/// Blocks that each validator's share of the DAG may come to: twice garbage collection's depth, the horizon for what is
+/// ahead, and room for a committee that cannot commit for a while.
+const SHARE_MAX: usize = 1_024;
+/// Rounds without a commit that are still bad luck.
+const BARREN_ROUNDS_MAX: u64 = 512;
 
-/// One run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SimConfig {
-    /// Number of validators, all of the same stake.
-    pub validators: usize,
-    /// Simulated time with faults and load, microseconds. Then the faults stop, and what was submitted has to become final.
-    pub duration_us: u64,
-    /// The network; `None` draws it from the seed: up to 30 % loss, up to 20 % replay, delays from 0.2 to 100 ms.
-    pub network: Option<NetworkConfig>,
-    /// Whether validators are stopped, all at once too, and the network is cut.
-    pub faults: bool,
-    /// Largest difference of a clock from the true time, milliseconds.
-    pub clock_skew_ms: u64,
-}
-
-impl Default for SimConfig {
-    fn default() -> Self {
-        Self { validators: 4, duration_us: 60 * SECOND_US, network: None, faults: true, clock_skew_ms: 5_000 }
-    }
-}
+/// Hears each line of the trace.
+pub type Observer = Box<dyn FnMut(&str) + Send>;
 
 /// Runs one world to its end.
 ///
@@ -53,13 +45,37 @@ pub fn run(seed: u64, config: &SimConfig) -> Result<Report, Violation> {
     run_cast(seed, config, Cast::default())
 }
 
+/// Runs one world to its end and tells what happens in it, one line each.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub fn run_observed(seed: u64, config: &SimConfig, observer: Observer) -> Result<Report, Violation> {
+    run_world(seed, config, Cast::default(), Some(observer))
+}
+
 /// Runs one world in which `cast` is not honest.
 pub(super) fn run_cast(seed: u64, config: &SimConfig, cast: Cast) -> Result<Report, Violation> {
+    run_world(seed, config, cast, None)
+}
+
+fn run_world(
+    seed: u64,
+    config: &SimConfig,
+    cast: Cast,
+    observer: Option<Observer>,
+) -> Result<Report, Violation> {
     let mut world = World::new(seed, config, cast);
+    world.observer = observer;
     world.boot_all()?;
-    world.run_until(config.duration_us)?;
+    while world.now_us < config.duration_us && world.report.rounds < config.rounds {
+        world.run_until(config.duration_us.min(world.now_us + STRIDE_US))?;
+        world.forget();
+    }
+    if config.canary && seed % 100 == 37 {
+        return Err(Violation::Canary);
+    }
     world.heal()?;
-    world.drain(DRAIN_US, SECOND_US / 2)?;
+    world.drain(DRAIN_US, SECOND_US / 4)?;
     world.finish()
 }
 
@@ -79,6 +95,15 @@ pub(super) struct World {
     order: u64,
     pub(super) now_us: u64,
     pub(super) loaded: bool,
+    /// Hosts that clients turn to.
+    pub(super) open: Vec<usize>,
+    /// Hosts that lost what they had made durable, at some time.
+    pub(super) hurt: BTreeSet<usize>,
+    /// For each host its last commit, and the round of its last own block when it was made.
+    progress: Vec<(CommitIndex, Round)>,
+    /// When blocks were made, and transactions submitted.
+    pub(super) probe: Probe,
+    observer: Option<Observer>,
     pub(super) checker: Checker,
     trace: blake3::Hasher,
     pub(super) report: Report,
@@ -87,20 +112,24 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, config: &SimConfig, cast: Cast) -> Self {
         let mut random = Random::new(seed);
-        let genesis = Arc::new(genesis(seed, config.validators));
-        let network = config.network.unwrap_or_else(|| draw_network(&mut random));
+        let genesis = Arc::new(genesis(seed, config.validators, random.between(300, 3_000)));
+        let network = config.network.unwrap_or_else(|| draw_network(&mut random, config));
         let pace = Pace::default();
         let skew = i64::try_from(config.clock_skew_ms).unwrap_or(i64::MAX);
         let hosts: Vec<Host> = (0..config.validators)
             .chain(cast.twins.iter().copied())
             .map(|authority| {
-                let offset = random.between(0, 2 * config.clock_skew_ms).cast_signed() - skew;
-                Host::new(authority, Arc::clone(&genesis), host_seeds(seed, authority), pace, offset)
+                let offset_ms = random.between(0, 2 * config.clock_skew_ms).cast_signed() - skew;
+                let drift = if config.may(FaultKind::Drift) { 10_000 } else { 0 };
+                let drift_ppm = random.between(0, 2 * drift).cast_signed() - drift.cast_signed();
+                let clock = Clock { offset_ms, drift_ppm, most_ms: skew };
+                Host::new(authority, Arc::clone(&genesis), host_seeds(seed, authority), pace, clock, config)
             })
             .collect();
         let orgs: Vec<OrgId> = genesis.members().map(|(org, _)| org).collect();
         let clients = orgs
             .iter()
+            .take(config.clients)
             .map(|org| {
                 let peers = orgs.iter().filter(|other| *other != org).copied().collect();
                 Client::new(genesis.network(), *org, &root_key(seed, *org), peers)
@@ -113,13 +142,18 @@ impl World {
             post: PostOffice::new(genesis.committee()),
             genesis,
             random,
-            hosts,
             clients,
             sessions: None,
             queue: BinaryHeap::new(),
             order: 0,
             now_us: 0,
             loaded: true,
+            open: (0..hosts.len()).filter(|host| !never_runs(config, *host)).collect(),
+            hurt: BTreeSet::new(),
+            progress: vec![(CommitIndex(0), Round(0)); hosts.len()],
+            probe: Probe::default(),
+            observer: None,
+            hosts,
             checker: Checker::default(),
             trace: blake3::Hasher::new(),
             report: Report::default(),
@@ -136,9 +170,24 @@ impl World {
         self.schedule(self.now_us + delay, event);
     }
 
+    pub(super) fn after_span(&mut self, (low_us, high_us): Span, event: Event) {
+        self.after(low_us, high_us, event);
+    }
+
     pub(super) fn boot_all(&mut self) -> Result<(), Violation> {
-        for host in 0..self.hosts.len() {
+        for host in self.open.clone() {
             self.start(host)?;
+        }
+        for host in 0..self.config.lossy {
+            self.network.lossy(host, self.config.lossy_per_mille);
+        }
+        if self.config.may(FaultKind::Drift) {
+            self.report.drifting += self.hosts.len() as u64;
+        }
+        let upgraded = if self.config.upgrade { self.hosts.len() } else { 0 };
+        let step = self.config.duration_us / (self.hosts.len() as u64 + 1);
+        for host in 0..upgraded {
+            self.schedule(step * (host as u64 + 1), Event::Upgrade { host });
         }
         for client in 0..self.clients.len() {
             self.after(0, SECOND_US, Event::Load { client });
@@ -166,65 +215,41 @@ impl World {
         Ok(())
     }
 
-    /// Ends the faults: the network is whole and everybody runs.
-    pub(super) fn heal(&mut self) -> Result<(), Violation> {
-        self.network.heal();
-        self.loaded = false;
-        for host in 0..self.hosts.len() {
-            if self.hosts[host].running.is_none() {
-                self.start(host)?;
-            }
+    /// Lets go of what is only kept to compare, in runs too long for it.
+    fn forget(&mut self) {
+        if self.config.keep_log {
+            return;
+        }
+        let stats =
+            self.hosts.iter().filter_map(|host| host.running.as_ref()).map(|running| running.node.stats());
+        let low =
+            stats.map(|stats| (stats.executed, stats.own_round)).reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)));
+        if let Some((commit, round)) = low {
+            self.checker.forget_below(commit, round);
+        }
+    }
+
+    /// Looks at how much a validator holds and how far it comes.
+    pub(super) fn watch(&mut self, host: usize) -> Result<(), Violation> {
+        let stats = self.running(host).node.stats();
+        let report = &mut self.report;
+        report.dag_blocks_max = report.dag_blocks_max.max(stats.dag_blocks);
+        report.suspended_max = report.suspended_max.max(stats.suspended);
+        report.rounds = report.rounds.max(stats.own_round.0);
+        let limit = SHARE_MAX * self.config.validators;
+        if stats.dag_blocks > limit || stats.suspended > limit {
+            let (blocks, suspended) = (stats.dag_blocks, stats.suspended);
+            return Err(Violation::Memory { host, blocks, suspended, limit });
+        }
+        let (commit, since) = &mut self.progress[host];
+        if *commit != stats.commit || stats.own_round < *since {
+            (*commit, *since) = (stats.commit, stats.own_round);
+        }
+        let rounds = stats.own_round.0 - since.0;
+        if rounds > BARREN_ROUNDS_MAX && self.is_honest(host) {
+            return Err(Violation::Burns { host, rounds });
         }
         Ok(())
-    }
-
-    /// Waits until everything submitted is final and all validators are through with it, and looks at it every `step_us`.
-    pub(super) fn drain(&mut self, most_us: u64, step_us: u64) -> Result<(), Violation> {
-        let start = self.now_us;
-        while self.waiting() > 0 || !self.is_settled()? {
-            if self.now_us >= start + most_us {
-                return Err(Violation::Stuck {
-                    waiting: self.waiting(),
-                    after_s: (self.now_us - start) / SECOND_US,
-                    state: self.describe(),
-                });
-            }
-            self.run_until(self.now_us + step_us)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn waiting(&self) -> usize {
-        let sessions = self.sessions.as_ref().map_or(0, Sessions::waiting);
-        self.clients.iter().map(Client::waiting).sum::<usize>() + sessions
-    }
-
-    /// Whether every validator holds everything that was acknowledged, where it was said to be.
-    fn is_settled(&self) -> Result<bool, Violation> {
-        for (index, host) in self.hosts.iter().enumerate().filter(|(index, _)| self.is_honest(*index)) {
-            let Some(running) = &host.running else { return Ok(false) };
-            for (id, leaf) in self.checker.acknowledged() {
-                match running.leaf_of(id).map_err(|error| storage(index, &error))? {
-                    None => return Ok(false),
-                    Some(found) if found == *leaf => {}
-                    Some(_) => return Err(Violation::Lost { id: *id, leaf: *leaf, host: index }),
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn describe(&self) -> String {
-        let hosts: Vec<String> = self
-            .hosts
-            .iter()
-            .enumerate()
-            .map(|(host, of)| match &of.running {
-                Some(running) => format!("validator {host}: {:?}", running.node.stats()),
-                None => format!("validator {host}: down"),
-            })
-            .collect();
-        hosts.join("; ")
     }
 
     pub(super) fn finish(mut self) -> Result<Report, Violation> {
@@ -285,15 +310,26 @@ impl World {
     }
 
     /// Adds to the trace.
-    pub(super) fn note(&mut self, what: &[u8], host: usize, detail: &[u8]) {
+    pub(super) fn note(&mut self, what: &str, host: usize, detail: &[u8]) {
         self.trace.update(&self.now_us.to_be_bytes());
         self.trace.update(&(host as u64).to_be_bytes());
-        self.trace.update(what);
+        self.trace.update(what.as_bytes());
         self.trace.update(detail);
+        if self.observer.is_some() {
+            let shown = &detail[detail.len().saturating_sub(8)..];
+            self.observe(&format!("{what} {host} {}", hex::encode(shown)));
+        }
+    }
+
+    fn observe(&mut self, line: &str) {
+        let (seconds, micros) = (self.now_us / SECOND_US, self.now_us % SECOND_US);
+        if let Some(observer) = &mut self.observer {
+            observer(&format!("{seconds:>6}.{micros:06}  {line}"));
+        }
     }
 
     /// Whether a validator still lives the life that something was scheduled in.
-    fn lives(&self, host: usize, life: u64) -> bool {
+    pub(super) fn lives(&self, host: usize, life: u64) -> bool {
         self.hosts[host].life == life && self.hosts[host].running.is_some()
     }
 
@@ -305,14 +341,32 @@ impl World {
         self.hosts[host].running.as_mut().unwrap_or_else(|| unreachable!("checked to be running"))
     }
 
+    fn may_start(&self, host: usize) -> bool {
+        self.hosts[host].running.is_none()
+            && !never_runs(&self.config, host)
+            && (self.loaded || self.open.contains(&host))
+    }
+
+    fn synced(&mut self, host: usize, synced: Result<LogSeq, StorageError>) -> Result<(), Violation> {
+        match synced {
+            Ok(durable) => self.handle(host, Input::Synced(durable)),
+            Err(error) => self.disk_failed(host, &error),
+        }
+    }
+
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        if self.observer.is_some()
+            && let Some(line) = event.describe()
+        {
+            self.observe(&line);
+        }
         match event {
             Event::Deliver { from, to, letter } => self.deliver(from, to, &letter),
             Event::PeerUp { host, life, peer }
                 if self.lives(host, life) && self.hosts[peer].running.is_some() =>
             {
-                let peer = self.authority(peer);
-                self.handle(host, Input::PeerUp { peer, version: PROTOCOL_VERSION })
+                let version = self.hosts[peer].protocol;
+                self.handle(host, Input::PeerUp { peer: self.authority(peer), version })
             }
             Event::PeerDown { host, life, peer }
                 if self.lives(host, life) && self.hosts[peer].running.is_none() =>
@@ -326,8 +380,8 @@ impl World {
                 self.handle(host, Input::Tick)
             }
             Event::Sync { host, life } if self.lives(host, life) => {
-                let durable = self.running(host).sync().map_err(|error| storage(host, &error))?;
-                self.handle(host, Input::Synced(durable))
+                let synced = self.running(host).sync();
+                self.synced(host, synced)
             }
             Event::Verified { host, life, block, verdicts } if self.lives(host, life) => {
                 self.handle(host, Input::Verified { block, verdicts })
@@ -353,7 +407,11 @@ impl World {
             }
             Event::Read { caller, ask, host } => self.read(caller, ask, host),
             Event::Fault => self.fault(),
-            Event::Start { host } if self.hosts[host].running.is_none() => self.start(host),
+            Event::Start { host } if self.may_start(host) => self.start(host),
+            Event::Upgrade { host } => {
+                self.upgrade(host);
+                Ok(())
+            }
             Event::PeerUp { .. }
             | Event::PeerDown { .. }
             | Event::Tick { .. }
@@ -367,6 +425,11 @@ impl World {
     }
 }
 
-pub(super) fn storage(host: usize, error: &crate::error::StorageError) -> Violation {
+pub(super) fn storage(host: usize, error: &StorageError) -> Violation {
     Violation::Host { host, what: format!("storage: {error}") }
+}
+
+/// Whether a host is one of those that are down for the whole run.
+pub(super) fn never_runs(config: &SimConfig, host: usize) -> bool {
+    (config.validators - config.down..config.validators).contains(&host)
 }

@@ -71,6 +71,7 @@ fn catching_up_goes_round_dead_and_hostile_peers() {
             delay_max_us: 8_000,
             loss_per_mille: 50,
             replay_per_mille: 20,
+            ..NetworkConfig::default()
         };
         let config = SimConfig { validators: 7, network: Some(network), faults: true, ..short(12) };
         let report =

@@ -38,12 +38,12 @@ impl World {
                 // Sometimes to a second validator too: executed once all the same.
                 let copies = if self.random.chance(80) { 2 } else { 1 };
                 for _ in 0..copies {
-                    let host = self.random.index(self.hosts.len());
+                    let host = self.open[self.random.index(self.open.len())];
                     self.after(100, 20_000, Event::Submit { client: SESSIONS + caller, request, host });
                 }
             }
             Some(ask) => {
-                let host = self.random.index(self.hosts.len());
+                let host = self.open[self.random.index(self.open.len())];
                 self.after(100, 20_000, Event::Read { caller, ask, host });
             }
             None => {}

@@ -65,6 +65,7 @@ fn network(seed: u64) -> NetworkConfig {
         delay_max_us: delay_min_us + random.between(100, 8_000),
         loss_per_mille: random.between(0, 60),
         replay_per_mille: random.between(0, 60),
+        ..NetworkConfig::default()
     }
 }
 

@@ -2,7 +2,15 @@
 #![allow(clippy::disallowed_methods, reason = "a tool tells how long its work took")]
 
 mod attacks;
+mod ci;
+mod latency;
 mod linear;
+mod memory;
+mod options;
+mod regressions;
+mod seeds;
+mod shrink;
+mod soak;
 mod sweep;
 mod twins;
 
@@ -10,28 +18,35 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
-use rayon::prelude::*;
-use salus::sim::{NetworkConfig, Report, SimConfig, Violation, run};
+use salus::sim::run_observed;
+
+use options::WorldOptions;
+use seeds::{Sum, guarded, many, one};
 
 /// Simulate whole Salus networks: same seed, same run, to the hash of its trace.
 #[derive(Debug, Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:
   simulate                                200 seeds of 60 simulated seconds, each network and its faults drawn from the seed
-  simulate --seed 17                      one seed, with its report
+  simulate --seed 17                      one seed, with its report; if it fails, the smallest options with which it does
+  simulate --seed 17 --trace              what happens in it, one line each
   simulate --seeds 50 --twice             each seed twice: the traces must agree
+  simulate --without partition            no partitions; likewise the other kinds of faults
+  simulate soak --minutes 60              seed after seed for an hour
   simulate attacks                        Byzantine validators beside all other faults
   simulate twins                          authorities that run twice with the same keys
   simulate linear                         histories of clients that share keys
-  simulate --validators 7 --loss 0.1      a larger network that loses a tenth of its messages
+  simulate latency                        message delays from making a block to its commit
+  simulate memory --rounds 1000000        memory does not grow
+  simulate ci                             what every version has to pass
 
 Exit code: 0 if everything held, 1 if something did not."
 )]
 struct Options {
     #[command(subcommand)]
-    command: Option<Command>,
+    mode: Option<Mode>,
     /// Run this seed alone.
     #[arg(long)]
     seed: Option<u64>,
@@ -41,146 +56,97 @@ struct Options {
     /// First seed.
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Simulated seconds with load and faults; then everything has to become final.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
-    /// Validators.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=22))]
-    validators: u16,
-    /// Part of the messages that are lost, 0 to 0.5, instead of one drawn from the seed.
-    #[arg(long)]
-    loss: Option<f64>,
-    /// No crashes and no partitions.
-    #[arg(long)]
-    no_faults: bool,
     /// Run every seed twice and compare the traces.
     #[arg(long)]
     twice: bool,
+    /// With --seed: print what happens.
+    #[arg(long)]
+    trace: bool,
+    /// Do not look for smaller options with which a seed fails.
+    #[arg(long)]
+    no_shrink: bool,
+    #[command(flatten)]
+    world: WorldOptions,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Mode {
+    /// Run seed after seed for a given time.
+    Soak(soak::SoakOptions),
     Attacks(attacks::Attacks),
     Twins(twins::Twins),
     Linear(linear::Linear),
-}
-
-impl Options {
-    fn config(&self) -> SimConfig {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a share of a thousand, clamped before the cast"
-        )]
-        let network = self.loss.map(|loss| NetworkConfig {
-            delay_min_us: 1_000,
-            delay_max_us: 40_000,
-            loss_per_mille: (loss.clamp(0.0, 0.5) * 1_000.0) as u64,
-            replay_per_mille: 50,
-        });
-        SimConfig {
-            validators: usize::from(self.validators),
-            duration_us: self.seconds * 1_000_000,
-            network,
-            faults: !self.no_faults,
-            ..SimConfig::default()
-        }
-    }
+    /// Measure how many message delays a commit takes.
+    Latency(latency::LatencyOptions),
+    /// Run very many rounds in memory that does not grow.
+    Memory(memory::MemoryOptions),
+    /// Run the seeds that once failed: tests/data/simulator/regressions.txt.
+    Regressions,
+    /// Run what every version has to pass; one line for each goal.
+    Ci,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match &options.command {
-        Some(Command::Attacks(attacks)) => return attacks.run(),
-        Some(Command::Twins(twins)) => return twins.run(),
-        Some(Command::Linear(linear)) => return linear.run(),
-        None => {}
-    }
-    let config = options.config();
-    let seeds: Vec<u64> = match options.seed {
-        Some(seed) => vec![seed],
-        None => (options.first..options.first.saturating_add(options.seeds)).collect(),
+    let held = match &options.mode {
+        Some(Mode::Soak(soak)) => soak::soak(soak).failed.is_empty(),
+        Some(Mode::Latency(latency)) => told(latency::latency(latency)),
+        Some(Mode::Memory(memory)) => told(memory::memory(memory)),
+        Some(Mode::Attacks(attacks)) => return attacks.run(),
+        Some(Mode::Twins(twins)) => return twins.run(),
+        Some(Mode::Linear(linear)) => return linear.run(),
+        Some(Mode::Regressions) => regressions::all(),
+        Some(Mode::Ci) => ci::ci(),
+        None => plain(&options),
     };
-    let style = "{bar:40} {pos}/{len} seeds, {elapsed} gone, {eta} left";
-    let bar = ProgressBar::new(seeds.len() as u64)
-        .with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn told(result: Result<(), salus::sim::Violation>) -> bool {
+    if let Err(violation) = &result {
+        println!("{violation}");
+    }
+    result.is_ok()
+}
+
+fn plain(options: &Options) -> bool {
     let start = Instant::now();
-    let results: Vec<(u64, Result<Report, Failure>)> = seeds
-        .par_iter()
-        .map(|seed| {
-            let result = one(*seed, &config, options.twice);
-            bar.inc(1);
+    let sum = match options.seed {
+        Some(seed) if options.trace => {
+            let result = guarded(|| {
+                run_observed(seed, &options.world.config(), Box::new(|line: &str| println!("{line}")))
+            });
+            let mut sum = Sum::default();
             if let Err(failure) = &result {
-                bar.println(format!("seed {seed}: {failure}"));
+                println!("seed {seed}: {failure}");
             }
-            (*seed, result)
-        })
-        .collect();
-    bar.finish_and_clear();
-    let took = start.elapsed().as_secs_f64();
-    summarise(&results, took)
-}
-
-/// What a seed found.
-#[derive(Debug)]
-enum Failure {
-    Violation(Violation),
-    Traces,
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Violation(violation) => violation.fmt(f),
-            Self::Traces => f.write_str("two runs of the seed differ"),
+            sum.add(seed, result);
+            sum
         }
-    }
-}
-
-fn one(seed: u64, config: &SimConfig, twice: bool) -> Result<Report, Failure> {
-    let report = run(seed, config).map_err(Failure::Violation)?;
-    if twice && run(seed, config).map_err(Failure::Violation)? != report {
-        return Err(Failure::Traces);
-    }
-    Ok(report)
-}
-
-fn summarise(results: &[(u64, Result<Report, Failure>)], took: f64) -> ExitCode {
-    let reports: Vec<&Report> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
-    let failed: Vec<u64> =
-        results.iter().filter(|(_, result)| result.is_err()).map(|(seed, _)| *seed).collect();
-    let sum = |field: fn(&Report) -> u64| reports.iter().map(|report| field(report)).sum::<u64>();
-    let hours = sum(|r| r.simulated_us) / 1_000_000;
+        seed => {
+            let seeds = seed.map_or(options.first..options.first.saturating_add(options.seeds), |s| s..s + 1);
+            many(seeds, |seed| one(seed, &options.world, options.twice), &options.world.typed())
+        }
+    };
+    println!("safety: {}", sum.line());
     println!(
-        "{} seeds held, {} did not; {hours} simulated seconds in {took:.0} s",
-        reports.len(),
-        failed.len()
+        "events {}  leaves {}  checkpoints {}  most blocks in a DAG {}  {:.0} s",
+        sum.report.events,
+        sum.report.leaves,
+        sum.report.checkpoints,
+        sum.report.dag_blocks_max,
+        start.elapsed().as_secs_f64()
     );
-    println!(
-        "events {}  commits {}  leaves {}  acknowledged {}  checkpoints {}",
-        sum(|r| r.events),
-        sum(|r| r.commits),
-        sum(|r| r.leaves),
-        sum(|r| r.acknowledged),
-        sum(|r| r.checkpoints)
-    );
-    println!(
-        "faults: {} restarts, {} blackouts, {} partitions, {} messages lost, {} replayed",
-        sum(|r| r.restarts),
-        sum(|r| r.blackouts),
-        sum(|r| r.partitions),
-        sum(|r| r.lost_messages),
-        sum(|r| r.replayed_messages)
-    );
-    if let [report] = reports.as_slice() {
-        println!("trace {}  most blocks in a DAG {}", report.trace, report.dag_blocks_max);
+    if options.seed.is_some() {
+        println!("trace {}", sum.report.trace);
     }
-    if failed.is_empty() {
-        return ExitCode::SUCCESS;
+    if let Some((seed, failure)) = sum.failed.first()
+        && !options.no_shrink
+        && !options.trace
+    {
+        println!("looking for smaller options with which seed {seed} fails");
+        let (smallest, how) = shrink::shrink(*seed, &options.world, failure.clone());
+        println!("smallest: simulate --seed {seed}{}\n    {how}", smallest.typed());
     }
-    println!(
-        "run again: {}",
-        failed.iter().map(|s| format!("simulate --seed {s}")).collect::<Vec<_>>().join("  ")
-    );
-    ExitCode::FAILURE
+    sum.failed.is_empty()
 }
