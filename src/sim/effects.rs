@@ -93,7 +93,7 @@ impl World {
             }
             Effect::Blame { peer, error } => self.blame(host, peer, &error.to_string())?,
             Effect::Accuse(proof) => {
-                self.note(b"accuse", host, &proof.block().digest.0);
+                self.note("accuse", host, &proof.block().digest.0);
                 let accused = proof.block().author.as_usize();
                 if self.hosts_of(accused).iter().all(|host| self.is_honest(*host))
                     && self.hosts_of(accused).len() == 1
