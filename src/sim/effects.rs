@@ -9,7 +9,7 @@ use super::mail::Letter;
 use super::world::{World, storage};
 use crate::execute::SubDag;
 use crate::node::{Effect, Input};
-use crate::types::{AuthorityIndex, HEADER_VERSION, LogSeq, PeerMessage};
+use crate::types::{AuthorityIndex, EquivocationProof, HEADER_VERSION, LogSeq, PeerMessage};
 
 impl World {
     pub(super) fn handle(&mut self, host: usize, input: Input) -> Result<(), Violation> {
@@ -92,16 +92,7 @@ impl World {
                 self.running(host).published = Some(head.certified);
             }
             Effect::Blame { peer, error } => self.blame(host, peer, &error.to_string())?,
-            Effect::Accuse(proof) => {
-                self.note("accuse", host, &proof.block().digest.0);
-                let accused = proof.block().author.as_usize();
-                if self.hosts_of(accused).iter().all(|host| self.is_honest(*host))
-                    && self.hosts_of(accused).len() == 1
-                {
-                    let what = format!("accuses validator {accused}, which made one block a round");
-                    return Err(Violation::Host { host, what });
-                }
-            }
+            Effect::Accuse(proof) => self.accuse(host, &proof)?,
             Effect::Halt(what) if self.is_honest(host) => {
                 return Err(Violation::Host { host, what: format!("halts: {what}") });
             }
@@ -204,6 +195,19 @@ impl World {
             Ok(input) => self.handle(to, input),
             Err(error) => self.blame(to, self.authority(from), &error.to_string()),
         }
+    }
+
+    /// A host shows its operator that an author signed two blocks of a round: no honest one does.
+    fn accuse(&mut self, host: usize, proof: &EquivocationProof) -> Result<(), Violation> {
+        self.note("accuse", host, &proof.block().digest.0);
+        let accused = proof.block().author.as_usize();
+        if self.hosts_of(accused).iter().all(|host| self.is_honest(*host))
+            && self.hosts_of(accused).len() == 1
+        {
+            let what = format!("accuses validator {accused}, which made one block a round");
+            return Err(Violation::Host { host, what });
+        }
+        Ok(())
     }
 
     /// A host blames another: as it should if that one is Byzantine.
