@@ -1,6 +1,7 @@
 //! The validators of an epoch, their keys and their weight.
 
 use crate::limits::COMMITTEE_SIZE_MAX;
+use crate::planted::{self, Bug};
 use crate::types::{AuthorityIndex, BlockDigest, BlockRef, Epoch, NetworkId, Round, Stake};
 
 /// A bit for each validator.
@@ -66,13 +67,15 @@ impl Committee {
         assert!(!authorities.is_empty(), "a committee has at least one authority");
         assert!(authorities.len() <= COMMITTEE_SIZE_MAX, "a committee of {} authorities", authorities.len());
         let total = Stake(authorities.iter().map(|a| a.stake.0).sum());
-        let quorum = Stake(total.0 - fault_tolerance(total).0);
+        let quorum = quorum(total);
+        let few = Stake(fault_tolerance(total).0 + 1);
+        let or = |bug, mistaken| if planted::is(bug) { mistaken } else { quorum };
         let thresholds = Thresholds {
             round_quorum: quorum,
-            certificate: quorum,
-            commit: quorum,
-            skip: quorum,
-            indirect_commit: quorum,
+            certificate: or(Bug::CertificateByFewer, fault_tolerance(total)),
+            commit: or(Bug::CommitByOneCertificate, Stake(1)),
+            skip: or(Bug::SkipByFewer, few),
+            indirect_commit: or(Bug::CertificateByFewer, fault_tolerance(total)),
             checkpoint: quorum,
         };
         Self { epoch, network, origin: String::new(), authorities, total, thresholds }
@@ -151,7 +154,7 @@ impl Committee {
     /// Stake of a quorum: total − f, which is 2f+1 where total is 3f+1. Any two quorums share an honest validator.
     #[must_use]
     pub fn quorum_threshold(&self) -> Stake {
-        Stake(self.total.0 - self.fault_tolerance().0)
+        quorum(self.total)
     }
 
     /// What each step of the protocol takes.
@@ -186,6 +189,11 @@ impl Committee {
 
 fn fault_tolerance(total: Stake) -> Stake {
     Stake((total.0 - 1) / 3)
+}
+
+fn quorum(total: Stake) -> Stake {
+    let quorum = total.0 - fault_tolerance(total).0;
+    Stake(if planted::is(Bug::QuorumOf2f) { quorum - 1 } else { quorum })
 }
 
 /// Some of the validators of a committee.

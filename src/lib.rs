@@ -36,6 +36,7 @@
 //! | [`node`] | ties these rooms together, sans-IO; pacemaker, fetching, checkpoint votes, recovery | touch clock, socket, file, thread |
 //! | [`io`] | QUIC, HTTP, disk, threads: carries out effects, brings inputs | decide |
 //! | [`sim`] | the world that replaces `io` in a simulation: whole networks from a seed | |
+//! | [`planted`] | mistakes that tests switch on, to see that they are found | be there without its feature |
 //! | [`gateway`] | beside a hospital's own system: FHIR resources in, signed transactions out | send health data |
 //! | [`cli`] | the commands | |
 //!
@@ -43,7 +44,7 @@
 //! [`types`] (formats), [`error`] (who has to act), [`committee`] (validators and thresholds), [`crypto`] (keys, domains,
 //! the one signature rule), [`genesis`] (what all agree on beforehand), [`config`] (what one operator chooses).
 //!
-//! Imports point down. From the ground up: `codec`, `limits`, `types` with `error`, `committee`, `crypto`, `genesis`,
+//! Imports point down. From the ground up: `planted`, `codec`, `limits`, `types` with `error`, `committee`, `crypto`, `genesis`,
 //! `config`, `proof`, `execute`, `ingress`, `verify`, `mempool`, `dag`, `consensus`, `log`, `node`, `serve`, `gateway`,
 //! `sim`, `io`, `cli`. So the order of imports is not the order of the way: `execute` owns the Merkle log that `proof`
 //! defines, and the directory of registered keys that `ingress` and `verify` read. `types` and `error` know each other
@@ -80,6 +81,7 @@ pub mod log;
 pub mod manual;
 pub mod mempool;
 pub mod node;
+pub mod planted;
 pub mod proof;
 pub mod serve;
 pub mod sim;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Commit, LeaderSchedule};
 use crate::committee::StakeSum;
 use crate::dag::{DagBlock, DagState};
+use crate::planted::{self, Bug};
 use crate::types::{AuthorityIndex, BlockRef, Round};
 
 /// Rounds from a leader to the blocks that certify it.
@@ -155,6 +156,7 @@ impl Committer {
         });
         for (slot, decision) in slots.skip_while(|(slot, _)| *slot < from) {
             match decision {
+                Decision::Undecided if planted::is(Bug::CommitUndecided) => {}
                 Decision::Undecided => break,
                 Decision::Skip => decided.push((slot, decision)),
                 Decision::Commit(leader) => {
@@ -176,7 +178,8 @@ impl Committer {
         leader: AuthorityIndex,
         histories: &mut Histories,
     ) -> Decision {
-        let later = self.rounds.range(Round(round.0 + ANCHOR)..).flat_map(|(_, judged)| &judged.slots);
+        let first = Round(round.0 + ANCHOR - u64::from(planted::is(Bug::AnchorTooNear)));
+        let later = self.rounds.range(first..).flat_map(|(_, judged)| &judged.slots);
         for (_, decision) in later {
             match decision {
                 Decision::Skip => {}

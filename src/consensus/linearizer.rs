@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::dag::DagState;
+use crate::planted::{self, Bug};
 use crate::types::{BlockRef, CommitIndex, Digest, Round, TimestampMs, put_block_ref, read_block_ref};
 
 /// Version byte of the commit record.
@@ -135,7 +136,8 @@ impl Linearizer {
     /// its blocks committed.
     pub fn commit(&mut self, dag: &mut DagState, leader: BlockRef) -> Commit {
         let blocks = self.take_history(dag, leader);
-        let time = self.time.max(median_time(dag, &leader).unwrap_or(self.time));
+        let median = median_time(dag, &leader).unwrap_or(self.time);
+        let time = if planted::is(Bug::TimeGoesBack) { median } else { self.time.max(median) };
         let commit =
             Commit { index: CommitIndex(self.index.0 + 1), leader, time, previous: self.digest, blocks };
         self.resume(&commit);
@@ -156,6 +158,9 @@ impl Linearizer {
             blocks.push(block);
         }
         blocks.sort_unstable();
+        if planted::is(Bug::ArrivalOrder) {
+            blocks.sort_by_key(|block| dag.get(block).and_then(|entry| entry.payload_seq));
+        }
         blocks
     }
 }
@@ -173,6 +178,9 @@ fn median_time(dag: &DagState, leader: &BlockRef) -> Option<TimestampMs> {
         .filter_map(|a| Some((dag.get(a)?.header.header().time, dag.committee().stake(a.author).0)))
         .collect();
     times.sort_unstable();
+    if planted::is(Bug::TimeOfTheLast) {
+        return times.last().map(|(time, _)| *time);
+    }
     let total: u64 = times.iter().map(|(_, stake)| stake).sum();
     let mut below = 0;
     times.into_iter().find_map(|(time, stake)| {

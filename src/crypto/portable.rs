@@ -8,6 +8,8 @@ use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity as _, VartimeMultiscalarMul as _};
 
+use crate::planted::{self, Bug};
+
 /// Bytes of a coefficient: 128 bits.
 const COEFFICIENT_BYTES: usize = 16;
 
@@ -94,7 +96,11 @@ impl Coefficients {
 pub(super) fn check_one(keys: &KeyTable, item: &Prepared) -> bool {
     let minus_a = -keys.points[item.key];
     let expected_r = EdwardsPoint::vartime_double_scalar_mul_basepoint(&item.k, &minus_a, &item.s);
-    (expected_r - item.r).mul_by_cofactor().is_identity()
+    let difference = expected_r - item.r;
+    if planted::is(Bug::BatchWithoutCofactor) {
+        return difference.is_identity();
+    }
+    difference.mul_by_cofactor().is_identity()
 }
 
 /// \[8\](Σ\[z·k\]A + Σ\[z\]R − \[Σ z·s\]B) = 0 with a random z for each signature. The factors of the same A are added up
@@ -118,7 +124,11 @@ pub(super) fn check_batch(keys: &KeyTable, batch: &[Prepared], coefficients: &mu
         .chain(batch.iter().map(|item| &item.r));
     // The multiplication asks for exact lengths, which a chain does not know.
     let (scalars, points): (Vec<_>, Vec<_>) = (scalars.collect(), points.collect());
-    EdwardsPoint::vartime_multiscalar_mul(scalars, points).mul_by_cofactor().is_identity()
+    let sum = EdwardsPoint::vartime_multiscalar_mul(scalars, points);
+    if planted::is(Bug::BatchWithoutCofactor) {
+        return sum.is_identity();
+    }
+    sum.mul_by_cofactor().is_identity()
 }
 
 #[cfg(test)]

@@ -72,6 +72,13 @@ impl Row {
         self.accepted.add(committee, block.author);
     }
 
+    /// Notes a vote of `author` for every block of a slot, which is a mistake.
+    pub(super) fn vote_for_all(&mut self, slot: AuthorityIndex, author: AuthorityIndex) {
+        for (_, entry) in &mut self.slots[slot.as_usize()].blocks {
+            entry.voters.insert(author);
+        }
+    }
+
     /// Notes that a block of the next round by `author` votes for none of the slots in `of`.
     pub(super) fn blame(&mut self, of: AuthoritySet, author: AuthorityIndex) {
         for slot in of.iter() {

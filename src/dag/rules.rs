@@ -7,6 +7,7 @@ use crate::committee::{Committee, StakeSum};
 use crate::crypto::{Verifier, check_header_signature, check_header_signatures, evidence_holds};
 use crate::error::{HeaderFault, PeerError};
 use crate::limits::EVIDENCE_PER_HEADER_MAX;
+use crate::planted::{self, Bug};
 use crate::proof::checkpoint::Checkpoint;
 use crate::proof::note::check_cosignature;
 use crate::types::{
@@ -124,7 +125,7 @@ impl Deref for VerifiedHeader {
 }
 
 fn check_rules(committee: &Committee, header: &Header) -> Result<(), HeaderFault> {
-    if header.epoch != committee.epoch() {
+    if header.epoch != committee.epoch() && !planted::is(Bug::StaleEpoch) {
         return Err(HeaderFault::WrongEpoch);
     }
     if !committee.contains(header.author) {
@@ -146,7 +147,8 @@ fn check_ancestors(committee: &Committee, header: &Header) -> Result<(), HeaderF
     let Some((own, others)) = header.ancestors.split_first() else {
         return Err(HeaderFault::NoOwnAncestor);
     };
-    if own.author != header.author || own.round >= header.round {
+    let own_fits = own.author == header.author || planted::is(Bug::OwnAncestorUnchecked);
+    if !own_fits || own.round >= header.round {
         return Err(HeaderFault::NoOwnAncestor);
     }
     let mut parents = StakeSum::new();
@@ -171,7 +173,7 @@ fn check_ancestors(committee: &Committee, header: &Header) -> Result<(), HeaderF
         }
         last_author = Some(ancestor.author);
     }
-    if !parents.reaches(committee.thresholds().round_quorum) {
+    if !parents.reaches(committee.thresholds().round_quorum) && !planted::is(Bug::ParentsUnchecked) {
         return Err(HeaderFault::NoQuorum(header.round.previous()));
     }
     Ok(())

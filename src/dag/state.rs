@@ -8,6 +8,7 @@ use super::row::Row;
 use super::rules::ancestors;
 use crate::committee::{AuthoritySet, Committee, StakeSum};
 use crate::execute::Verdict;
+use crate::planted::{self, Bug};
 use crate::types::{AuthorityIndex, BlockRef, LogSeq, Payload, Round};
 
 /// One block of the DAG.
@@ -246,6 +247,9 @@ impl DagState {
         for parent in parents {
             if let Some(entry) = row.get_mut(parent) {
                 entry.voters.insert(block.author);
+            }
+            if planted::is(Bug::VoteForBoth) {
+                row.vote_for_all(parent.author, block.author);
             }
             if row.slot(parent.author).len() != 1 {
                 doubtful.push(*parent);

@@ -8,6 +8,7 @@ use super::effect::{Effect, LogRecord, Reply};
 use super::machine::Node;
 use crate::consensus::{Commit, Decision};
 use crate::execute::{CommittedBlock, Executed, SubDag};
+use crate::planted::{self, Bug};
 use crate::types::{BlockRef, CommitVote, LogSeq, Round};
 
 /// Commits that are with the executor at one time.
@@ -123,7 +124,7 @@ impl Node {
     pub(super) fn try_execute(&mut self, out: &mut Vec<Effect>) {
         while self.commits.executing < EXECUTING_MAX {
             let Some(pending) = self.commits.queue.get(self.commits.executing) else { return };
-            if pending.seq > self.durable {
+            if pending.seq > self.durable && !planted::is(Bug::ExecuteBeforeDurable) {
                 return;
             }
             let Some(sub_dag) = self.assemble(&pending.commit) else { return };

@@ -13,6 +13,7 @@ use crate::committee::{AuthoritySet, Committee, StakeSum};
 use crate::dag::{DagBlock, VerifiedHeader};
 use crate::execute::Verdict;
 use crate::limits::TRANSACTION_TIME_SKEW_MS_MAX;
+use crate::planted::{self, Bug};
 use crate::types::{
     AuthorityIndex, BlockRef, Header, LogSeq, Payload, PeerMessage, Round, SignedHeader, SystemMessage,
     TimestampMs,
@@ -95,7 +96,7 @@ impl Node {
     pub(super) fn flush_outbox(&mut self, now: Now, out: &mut Vec<Effect>) {
         let (mut payloads, mut sent) = (Vec::new(), false);
         while let Some((seq, header, payload)) = self.proposer.outbox.pop_front() {
-            if seq > self.durable {
+            if seq > self.durable && !planted::is(Bug::SendBeforeSync) {
                 self.proposer.outbox.push_front((seq, header, payload));
                 break;
             }
@@ -170,7 +171,8 @@ impl Node {
         if self.dag.get(&self.proposer.last).is_some_and(|entry| !entry.available) {
             return None;
         }
-        let round = if self.quorum_round.0 > last.0 + self.gc_depth() { self.quorum_round } else { last };
+        let jump = if planted::is(Bug::RoundJump) { 0 } else { self.gc_depth() };
+        let round = if self.quorum_round.0 > last.0 + jump { self.quorum_round } else { last };
         let nameable = round == Round(0) || {
             let mut sum = StakeSum::new();
             for (block, _) in self.dag.round(round).filter(|(block, entry)| self.is_nameable(block, entry)) {

@@ -13,6 +13,7 @@ use crate::consensus::{Commit, CommitDecodeError, LeaderSchedule, Slot};
 use crate::dag::VerifiedHeader;
 use crate::execute::LedgerHead;
 use crate::genesis::Genesis;
+use crate::planted::{self, Bug};
 use crate::types::{
     AuthorityIndex, BlockRef, CommitIndex, LogSeq, Payload, Round, SignedHeader, TimestampMs, read_block_ref,
 };
@@ -80,7 +81,9 @@ impl Recovered {
                 let header = SignedHeader::decode(bytes).map_err(|error| fail(error.to_string()))?;
                 let header = VerifiedHeader::trusted(header);
                 if header.header().author == self.authority
-                    && self.own.as_ref().is_none_or(|own| own.header().round < header.header().round)
+                    && self.own.as_ref().is_none_or(|own| {
+                        own.header().round < header.header().round && !planted::is(Bug::VoteLostOnRestart)
+                    })
                 {
                     self.own = Some(header.clone());
                 }

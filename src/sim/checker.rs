@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::byzantine::Lies;
+use super::taken::Taken;
 use crate::execute::{Executed, LedgerHead, Outcome, SubDag};
 use crate::types::{BlockDigest, BlockRef, CommitIndex, Digest, LeafIndex, Round, TimestampMs, TxId};
 
@@ -196,6 +197,8 @@ pub(super) struct Checker {
     /// For each commit its executed transactions, from whoever executed it first.
     executed: BTreeMap<TxId, (CommitIndex, LeafIndex)>,
     acknowledged: BTreeMap<TxId, LeafIndex>,
+    /// What honest validators took in.
+    pub(super) taken: Taken,
 }
 
 impl Checker {

@@ -8,7 +8,7 @@ use super::intercept::{Outgoing, View};
 use super::mail::Letter;
 use super::world::{World, storage};
 use crate::execute::SubDag;
-use crate::node::{Effect, Input};
+use crate::node::{Effect, Input, LogRecord};
 use crate::types::{AuthorityIndex, EquivocationProof, HEADER_VERSION, LogSeq, PeerMessage};
 
 impl World {
@@ -47,6 +47,13 @@ impl World {
             Effect::Append { seq, record } => {
                 self.note("append", host, &seq.0.to_be_bytes());
                 self.measure_record(host, &record);
+                if let LogRecord::Header(header) = &record
+                    && self.is_honest(host)
+                {
+                    let is_own = header.header().author == self.authority(host);
+                    let gc_depth = self.genesis.parameters().gc_depth;
+                    self.checker.taken.judge(host, is_own, self.config.validators, gc_depth, header)?;
+                }
                 if let Err(error) = self.running(host).append(seq, &record) {
                     return self.disk_failed(host, &error);
                 }

@@ -24,6 +24,7 @@ mod random;
 mod regions;
 mod settle;
 mod setup;
+mod taken;
 #[cfg(test)]
 mod tests;
 pub mod twins;

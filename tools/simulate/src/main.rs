@@ -1,12 +1,39 @@
 //! Runs whole simulated networks over many seeds, on all cores, and reports the first seed of each violation.
 #![allow(clippy::disallowed_methods, reason = "a tool tells how long its work took")]
 
+// The executable specification of the model tests judges the committer here too.
+#[cfg(feature = "planted")]
+#[path = "../../../tests/model/drive.rs"]
+#[allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "shared with the tests")]
+mod drive;
+#[cfg(feature = "planted")]
+#[path = "../../../tests/model/explore.rs"]
+#[allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs, reason = "shared with the tests")]
+mod explore;
+#[cfg(feature = "planted")]
+#[path = "../../../tests/model/sample.rs"]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "shared with the tests"
+)]
+mod sample;
+#[cfg(feature = "planted")]
+#[path = "../../../tests/model/spec.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared with the tests")]
+mod spec;
+
 mod attacks;
 mod ci;
 mod latency;
 mod linear;
 mod memory;
 mod options;
+#[cfg(feature = "planted")]
+mod planted;
 mod regressions;
 mod seeds;
 mod shrink;
@@ -84,6 +111,9 @@ enum Mode {
     Regressions,
     /// Run what every version has to pass; one line for each goal.
     Ci,
+    /// Switch on planted mistakes, one at a time, and look for somebody who sees each.
+    #[cfg(feature = "planted")]
+    Planted(planted::Planted),
 }
 
 fn main() -> ExitCode {
@@ -97,6 +127,8 @@ fn main() -> ExitCode {
         Some(Mode::Linear(linear)) => return linear.run(),
         Some(Mode::Regressions) => regressions::all(),
         Some(Mode::Ci) => ci::ci(),
+        #[cfg(feature = "planted")]
+        Some(Mode::Planted(planted)) => return planted.run(),
         None => plain(&options),
     };
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -14,7 +14,7 @@ Development tasks of Salus.
 
 USAGE
   cargo xtask test             every test: unit, integration, documentation; then the release build
-                               and 200 simulated networks
+                               and 200 simulated networks, and one planted mistake after another
   cargo xtask lint [--strict]  formatting, clippy, documentation, licences and sources of dependencies;
                                with --strict a missing cargo-deny fails instead of being skipped
 ";
@@ -72,6 +72,10 @@ fn test_steps() -> Vec<Step> {
     steps.push(cargo(
         "simulator",
         &["run", "--release", "--locked", "--package", "simulate", "--", "--seeds", "200", "--seconds", "60"],
+    ));
+    steps.push(cargo(
+        "planted mistakes",
+        &["run", "--release", "--locked", "--package", "simulate", "--features", "planted", "--", "planted"],
     ));
     steps
 }
