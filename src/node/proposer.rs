@@ -109,7 +109,7 @@ impl Node {
             self.proposer.latest_sent = Some(header);
             self.proposer.last_sent_us = now.monotonic_us;
         }
-        if let Some(header) = sent.then(|| self.proposer.latest_sent.as_ref()).flatten() {
+        if let Some(header) = sent.then_some(self.proposer.latest_sent.as_ref()).flatten() {
             self.knowledge.push(&self.dag, header.header().round, out);
         }
         out.extend(payloads.into_iter().map(Effect::Broadcast));
