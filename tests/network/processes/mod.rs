@@ -1,6 +1,7 @@
 //! Four validators, each a process, and what they are put through.
 
 mod demo;
+mod faults;
 mod kill;
 
 use std::collections::BTreeMap;
@@ -34,12 +35,45 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 async fn start(dir: &Path) -> LocalNetwork {
+    start_with(dir, |_toml| {}).await
+}
+
+/// Four validators, with a change to the configuration of each.
+async fn start_with(dir: &Path, change: impl Fn(&mut String)) -> LocalNetwork {
     let options =
         NetworkOptions { dir: dir.join("network"), validators: 4, program: SALUS.into(), own_group: false };
     let mut network = LocalNetwork::create(&options).unwrap();
+    for index in 0..network.size() {
+        let path = network.data_dir(index).with_file_name("node.toml");
+        let mut toml = std::fs::read_to_string(&path).unwrap();
+        change(&mut toml);
+        std::fs::write(&path, toml).unwrap();
+    }
     network.start_all().unwrap();
     network.wait_all_ready(WITHIN).await.unwrap();
     network
+}
+
+/// A figure of a validator, or 0 while it does not answer.
+async fn metric(network: &LocalNetwork, index: usize, name: &str) -> u64 {
+    let Ok(answer) = network.api().get(&network.endpoint(index).http, "/metrics").await else { return 0 };
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in:\n{text}"))
+}
+
+/// Waits until a figure of a validator is at least `least`.
+async fn until_metric(network: &LocalNetwork, index: usize, name: &str, least: u64) {
+    let end = Instant::now() + WITHIN;
+    loop {
+        let value = metric(network, index, name).await;
+        if value >= least {
+            return;
+        }
+        let who = &network.endpoint(index).name;
+        assert!(Instant::now() < end, "{name} of {who} is {value} after {} s, not {least}", WITHIN.as_secs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Record anchors without end, spread over all validators.
