@@ -9,13 +9,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
+use super::bell::Bell;
 use super::disk::{FolderDisk, FolderFile};
 use crate::error::StorageError;
 use crate::log::{BlockIndex, Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Recovered};
@@ -29,6 +30,8 @@ pub const QUEUED_BYTES_MAX: usize = 32 << 20;
 pub const COMMIT_BYTES: usize = 4 << 20;
 /// Time after which records become durable that nobody asked for.
 const COMMIT_PAUSE: Duration = Duration::from_millis(20);
+/// Longest sleep when there is nothing to do.
+const IDLE_SLEEP_MAX: Duration = Duration::from_secs(1);
 /// Idle time after which the watermark is made durable.
 const WATERMARK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -48,14 +51,32 @@ enum Command {
     Sync { seq: LogSeq },
 }
 
-/// What is queued.
-#[derive(Debug, Default)]
+/// What is queued, and how the writer hears of it.
+#[derive(Debug)]
 struct Backlog {
     commands: AtomicUsize,
     bytes: AtomicUsize,
+    bell: Bell,
+    /// The writer sleeps for a moment at most: records that nobody asks for need not wake it.
+    naps: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Backlog {
+    fn new() -> Self {
+        let (commands, bytes, naps, closed) = Default::default();
+        Self { commands, bytes, bell: Bell::new(1), naps, closed }
+    }
+
+    /// Wakes the writer for a record, unless it wakes soon by itself.
+    fn ring_lazily(&self) {
+        // Pairs with the fence in the bell's sleep: either it is seen here that this is no nap, or the writer sees the record.
+        fence(Ordering::SeqCst);
+        if !self.naps.load(Ordering::Relaxed) || self.bytes.load(Ordering::Relaxed) > COMMIT_BYTES {
+            self.bell.ring();
+        }
+    }
+
     fn add(&self, bytes: usize) {
         self.commands.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
@@ -94,7 +115,7 @@ impl LogWriter {
         notify: impl FnMut(LogEvent) + Send + 'static,
     ) -> Result<Self, StorageError> {
         let (queue, commands) = unbounded();
-        let backlog = Arc::new(Backlog::default());
+        let backlog = Arc::new(Backlog::new());
         let path = log.path();
         let worker = Worker {
             log,
@@ -136,7 +157,9 @@ impl LogWriter {
         key: Option<BlockRef>,
     ) -> Result<(), StorageError> {
         self.backlog.add(parts.iter().map(Bytes::len).sum());
-        self.send(Command::Append { seq, kind, parts, key })
+        self.send(Command::Append { seq, kind, parts, key })?;
+        self.backlog.ring_lazily();
+        Ok(())
     }
 
     /// Asks for [`LogEvent::Synced`] when all records up to `seq`, which was queued, are durable; answered even if they are
@@ -146,7 +169,9 @@ impl LogWriter {
     /// As [`LogWriter::append`].
     pub fn sync(&self, seq: LogSeq) -> Result<(), StorageError> {
         self.backlog.add(0);
-        self.send(Command::Sync { seq })
+        self.send(Command::Sync { seq })?;
+        self.backlog.bell.ring();
+        Ok(())
     }
 
     /// Commits what is queued, makes the watermark durable and ends the thread. Dropping does the same.
@@ -156,6 +181,8 @@ impl LogWriter {
 
     fn end(&mut self) {
         self.queue = None;
+        self.backlog.closed.store(true, Ordering::SeqCst);
+        self.backlog.bell.ring();
         if let Some(thread) = self.thread.take()
             && let Err(panic) = thread.join()
             && !std::thread::panicking()
@@ -213,23 +240,43 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
                 Err(TryRecvError::Empty) => {}
             }
             if self.log.pending_bytes() > 0 {
-                match self.commands.recv_timeout(COMMIT_PAUSE) {
-                    Ok(command) => return Ok(Some(command)),
-                    Err(RecvTimeoutError::Timeout) => self.commit(false)?,
-                    Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                if !self.nap(COMMIT_PAUSE) {
+                    self.commit(false)?;
                 }
             } else if !self.log.is_prepared() {
                 self.log.prepare()?;
             } else if self.log.is_watermark_behind() {
-                match self.commands.recv_timeout(WATERMARK_PAUSE) {
-                    Ok(command) => return Ok(Some(command)),
-                    Err(RecvTimeoutError::Timeout) => self.log.sync_watermark()?,
-                    Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                if !self.nap(WATERMARK_PAUSE) {
+                    self.log.sync_watermark()?;
                 }
             } else {
-                return Ok(self.commands.recv().ok());
+                self.sleep(IDLE_SLEEP_MAX);
             }
         }
+    }
+
+    /// Sleeps for a moment; false if nothing has come by its end.
+    fn nap(&self, most: Duration) -> bool {
+        let end = Instant::now() + most;
+        // Records that come meanwhile need no ring: they are found at its end at the latest.
+        self.backlog.naps.store(true, Ordering::Relaxed);
+        while !self.is_work() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.sleep(left);
+        }
+        self.backlog.naps.store(false, Ordering::Relaxed);
+        self.is_work()
+    }
+
+    fn is_work(&self) -> bool {
+        !self.commands.is_empty() || self.backlog.closed.load(Ordering::SeqCst)
+    }
+
+    fn sleep(&self, most: Duration) {
+        self.backlog.bell.sleep(0, Some(most), || self.is_work());
     }
 
     /// Carries a command into the pending group; whether an answer was asked for.
