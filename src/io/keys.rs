@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::committee::Authority;
 use crate::crypto::SecretKey;
+use crate::error::StorageError;
+use crate::io::files::sync_folder;
 
 /// First word of a key file.
 const MAGIC: &str = "salus-key/1";
@@ -139,6 +141,10 @@ impl NodeKeys {
             cosign: make(KeyRole::Cosign)?,
             log: make(KeyRole::Log)?,
         };
+        let unused = folder.join(UNUSED_FILE);
+        File::create(&unused)
+            .and_then(|file| file.sync_all())
+            .map_err(|source| KeyError::io("cannot create", &unused, source))?;
         // The names have to survive a power cut as the contents do.
         File::open(folder)
             .and_then(|folder| folder.sync_all())
@@ -177,6 +183,30 @@ impl NodeKeys {
             }
         }
         Ok(())
+    }
+}
+
+/// File beside the keys that says that they have never signed a header. Whoever has keys, no log and not this file has lost
+/// the log.
+pub const UNUSED_FILE: &str = "unused";
+
+/// Whether the keys of a folder have never signed a header.
+#[must_use]
+pub fn are_unused(folder: &Path) -> bool {
+    folder.join(UNUSED_FILE).exists()
+}
+
+/// Remembers durably that the keys of a folder have signed.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn mark_used(folder: &Path) -> Result<(), StorageError> {
+    let path = folder.join(UNUSED_FILE);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StorageError::io("remove", &path, error))
+        }
+        Ok(()) | Err(_) => sync_folder(folder),
     }
 }
 

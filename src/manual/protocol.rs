@@ -173,17 +173,26 @@
 //! asks for payloads that it never had, and runs the commit rule from the slot behind the last commit. Slots that
 //! were skipped there before are skipped again: the same DAG gives the same decisions.
 //!
-//! **A validator whose log is lost must not come back with its old keys.** It would sign rounds again that it has signed
-//! before. This version does not detect that; see [`crate::manual::threat_model`].
+//! **A lost log.** A file `unused` beside the keys says that they have never signed; it is removed, durably, before the first
+//! header leaves. Keys without that file and a log without an own block mean that the log was lost, and that rounds may be
+//! signed that this validator does not know of. It then **rejoins**: it takes part in everything but making blocks, fetches
+//! the whole ledger, and asks every other validator for the last header that this one made itself. A claim counts when its header
+//! is in the DAG (or below garbage collection). Once claims of a quorum count, all of others, it is silent up to the round
+//! after the highest of them and makes its first block above it. A block that it signed before, of round R, names
+//! blocks of round R − 1 from a quorum; an honest author of one of them is among those whose claims count, so R lies
+//! in the silence. The log says from its first record on that it began like this, so a crash in between changes nothing. Until it is
+//! back it counts among the f. Where the others hold no quorum (up to three validators of equal stake) the program refuses to start.
 //!
 //! # Fetching
 //! - *By name*: headers that suspended ones miss, up to 32 rounds above the quorum's round, lowest first; and payloads of
-//!   headers in the DAG, after a grace for the push. A validator that names the block is asked first, after a timeout the next peer, and so on in
-//!   turn. One request at a time is out for each block, and a bounded number for each peer. What a lost peer was asked
-//!   for is asked elsewhere at once.
+//!   headers in the DAG, after a grace for the push. Who sent or named the block is asked first, after about one measured answer
+//!   time a second peer, two at a time at most, then others in turn. Each peer has a window of blocks that it may be asked
+//!   for at once: it grows with useful answers, halves with timeouts, and a peer that is silent is only probed. So dead and hostile
+//!   peers hold no room that others need. A quarter of each window is for what may decide the next leader. Timeouts follow measured
+//!   answer times, between an eighth of the configured one and the whole. What a lost peer was asked for is asked elsewhere at once.
 //! - *In ranges*: if f + 1 of the stake has shown headers more than 32 rounds above the quorum's round here, the rounds from there on are
 //!   asked for, 64 at a time. One honest validator is among them, so the rounds exist.
-//! - *Answers* come from memory, or from the log for what memory has let go of, and are bounded in bytes.
+//! - *Answers*, if only that there is nothing, come from memory, or from the log for what memory has let go of, and are bounded in bytes.
 //!
 //! Whatever arrives is checked as if it had been pushed: a lying answer wastes a timeout and no more.
 //!

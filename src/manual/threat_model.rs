@@ -46,9 +46,10 @@
 //! skips of each proposer.
 //!
 //! # What it does not withstand, or not yet
-//! - **A validator that lost its block log and comes back with its old keys** may sign a round twice, and counts among the f. Give
-//!   it new keys: until the committee can change, that means a new genesis file. A backup of the data folder that is
-//!   not the latest is the same as a loss.
+//! - **A validator that lost its data folder** finds out from the others which rounds it may have signed, and counts among the f
+//!   until it has (see [`crate::manual::protocol`]). It needs the answers of a quorum of others, so more than f lost folders at
+//!   once end a network. **A backup of the data folder that is not the latest** is worse than a loss, since nothing shows
+//!   that it is old: never start from one; start from an empty folder.
 //! - **Two processes with the same keys**: the folder is locked against a second one, copies of the folder are not.
 //! - **Censorship by one validator** of its own clients: a client that waits in vain goes to another one.
 //! - **Traffic analysis**: who sends when, and how much, can be seen; so can the numbers of organisations and the time and

@@ -10,7 +10,7 @@ use crate::execute::{Executed, Outcome, SubDag, Verdict};
 use crate::mempool::{PooledTransaction, Ticket};
 use crate::types::{
     AuthorityIndex, BLOCK_REF_BYTES, BlockRef, EquivocationProof, FetchRequest, LogSeq, Payload, PeerMessage,
-    put_block_ref,
+    Round, put_block_ref,
 };
 
 /// Something that happened outside.
@@ -47,6 +47,15 @@ pub enum Input {
         from: AuthorityIndex,
         /// What it asks for.
         request: FetchRequest,
+    },
+    /// A peer says which header it made last, verified.
+    Latest {
+        /// The peer.
+        from: AuthorityIndex,
+        /// That of the request.
+        nonce: u64,
+        /// The header, if it has made one.
+        header: Option<VerifiedHeader>,
     },
     /// Client transactions that the pipeline verified.
     Transactions(Vec<PooledTransaction>),
@@ -120,6 +129,8 @@ pub enum Effect {
     },
     /// A validator signed two blocks of one round: tell the operator. Once for each validator.
     Accuse(Box<EquivocationProof>),
+    /// The first header leaves now: remember durably that these keys have signed, before any later effect.
+    KeysUsed,
     /// Stop: going on would be unsafe. The text says why and what to do.
     Halt(String),
 }
@@ -145,13 +156,15 @@ pub enum RecordKind {
     Payload = 2,
     /// An encoded [`crate::consensus::Commit`].
     Commit = 3,
+    /// `round8`: the log before this one was lost; no own block up to this round. 0 as long as the round is not known.
+    Rejoin = 5,
 }
 
 impl RecordKind {
     /// The kind that a byte stands for.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Header, Self::Payload, Self::Commit].into_iter().find(|kind| *kind as u8 == code)
+        [Self::Header, Self::Payload, Self::Commit, Self::Rejoin].into_iter().find(|kind| *kind as u8 == code)
     }
 }
 
@@ -169,6 +182,8 @@ pub enum LogRecord {
     },
     /// A commit.
     Commit(Bytes),
+    /// See [`RecordKind::Rejoin`].
+    Rejoin(Round),
 }
 
 /// What a header or payload record is found by.
@@ -188,6 +203,7 @@ impl LogRecord {
             Self::Header(_) => RecordKind::Header,
             Self::Payload { .. } => RecordKind::Payload,
             Self::Commit(_) => RecordKind::Commit,
+            Self::Rejoin(_) => RecordKind::Rejoin,
         }
     }
 
@@ -197,7 +213,7 @@ impl LogRecord {
         let block = match self {
             Self::Header(header) => header.reference(),
             Self::Payload { block, .. } => *block,
-            Self::Commit(_) => return None,
+            Self::Commit(_) | Self::Rejoin(_) => return None,
         };
         Some(LogKey { kind: self.kind(), block })
     }
@@ -213,6 +229,7 @@ impl LogRecord {
                 vec![reference.into(), bytes.clone()]
             }
             Self::Commit(bytes) => vec![bytes.clone()],
+            Self::Rejoin(round) => vec![Bytes::copy_from_slice(&round.0.to_be_bytes())],
         }
     }
 }

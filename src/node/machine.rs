@@ -13,6 +13,7 @@ use super::pacemaker::Pacemaker;
 use super::payload_cap::PayloadCap;
 use super::proposer::Proposer;
 use super::recovery::Recovered;
+use super::rejoin::Rejoin;
 use super::versions::Versions;
 use crate::committee::{AuthoritySet, Committee};
 use crate::consensus::{Committer, Linearizer, Slot};
@@ -156,6 +157,7 @@ pub struct Node {
     pub(super) equivocations: Equivocations,
     pub(super) payload_cap: PayloadCap,
     pub(super) commit_votes: CommitVotes,
+    pub(super) rejoin: Rejoin,
     /// Own blocks that are not executed yet, with the transactions that went into them.
     pub(super) own_blocks: BTreeMap<BlockRef, Vec<PooledTransaction>>,
     /// Payload bytes of them.
@@ -201,6 +203,7 @@ impl Node {
             proposer: Proposer::new(&committee, config.authority),
             commits: CommitQueue::default(),
             checkpoints: Checkpoints::new(&committee, genesis.origin(), config.authority),
+            rejoin: Rejoin::default(),
             fetcher: Fetcher::new(&committee, config.authority, config.pace),
             pacemaker: Pacemaker::new(&committee, &config.pace),
             knowledge: Knowledge::new(&committee, config.authority),
@@ -229,6 +232,12 @@ impl Node {
     #[must_use]
     pub fn authority(&self) -> AuthorityIndex {
         self.config.authority
+    }
+
+    /// Whether it lost its log and waits for others to say up to which round to be silent.
+    #[must_use]
+    pub fn is_rejoining(&self) -> bool {
+        self.rejoin.is_asking()
     }
 
     /// Figures for operators.
@@ -261,6 +270,11 @@ impl Node {
         if self.halted {
             return;
         }
+        // A block that the log holds from before a crash may leave with any input.
+        if self.config.first_life && self.proposer.latest_sent().is_some() {
+            self.config.first_life = false;
+            out.push(Effect::KeysUsed);
+        }
         match input {
             Input::PeerUp { peer, version } => self.on_peer_up(peer, version, out),
             Input::PeerDown(peer) => {
@@ -270,6 +284,7 @@ impl Node {
             Input::Headers { from, headers } => self.on_headers(now, from, headers, out),
             Input::Payload { from, block, payload } => self.on_payload(now, from, block, payload, out),
             Input::Fetch { from, request } => self.on_fetch(from, request, out),
+            Input::Latest { from, nonce, header } => self.on_latest(now, from, nonce, header, out),
             Input::Transactions(txs) => self.on_transactions(txs, out),
             Input::Verified { block, verdicts } => self.on_verified(&block, verdicts),
             Input::Synced(seq) => self.durable = self.durable.max(seq),
@@ -283,7 +298,7 @@ impl Node {
     #[must_use]
     pub fn next_timeout(&self, now: Now) -> Option<u64> {
         let fetch = self.fetcher.next_timeout();
-        [self.propose_timeout(now), fetch].into_iter().flatten().min()
+        [self.propose_timeout(now), fetch, self.rejoin.next_timeout()].into_iter().flatten().min()
     }
 
     /// Everything that may have become possible by the last input.
@@ -291,6 +306,7 @@ impl Node {
         for (block, payload) in self.take_unverified() {
             out.push(Effect::Verify { block, payload });
         }
+        self.poll_rejoin(now, out);
         self.flush_outbox(now, out);
         self.try_commit(out);
         while self.try_propose(now, out) || self.dag_changed {
@@ -311,12 +327,13 @@ impl Node {
         self.versions.heard(peer, version);
         self.knowledge.peer_up(peer);
         self.fetcher.peer_up(peer);
+        self.rejoin_peer_up();
         if let Some(header) = self.proposer.latest_sent() {
             out.push(Effect::Send { to: peer, message: PeerMessage::Header(SignedHeader::clone(header)) });
         }
     }
 
-    fn on_headers(
+    pub(super) fn on_headers(
         &mut self,
         now: Now,
         from: AuthorityIndex,
@@ -472,6 +489,9 @@ impl Node {
     }
 
     fn on_fetch(&self, from: AuthorityIndex, request: FetchRequest, out: &mut Vec<Effect>) {
+        if let FetchRequest::Latest { nonce } = request {
+            return self.serve_latest(from, nonce, out);
+        }
         let held_back = |block: &BlockRef| self.proposer.is_held_back(block);
         fetcher::serve(&self.dag, held_back, from, request, out);
     }

@@ -14,6 +14,7 @@ mod pacemaker;
 mod payload_cap;
 mod proposer;
 mod recovery;
+mod rejoin;
 mod versions;
 
 pub use checkpoints::CertifiedHead;

@@ -101,6 +101,9 @@ impl Node {
                 break;
             }
             sent = true;
+            if std::mem::take(&mut self.config.first_life) {
+                out.push(Effect::KeysUsed);
+            }
             out.push(Effect::Broadcast(PeerMessage::Header(SignedHeader::clone(&header))));
             if !payload.is_empty() {
                 payloads
@@ -167,12 +170,18 @@ impl Node {
     /// blocks in between could enter no commit. (Jumping otherwise would break the pacemaker's proof.)
     fn next_round(&self) -> Option<Round> {
         let last = self.proposer.last.round;
-        // Only an own block that came back from a peer, after its log was lost, can lack its payload.
-        if self.dag.get(&self.proposer.last).is_some_and(|entry| !entry.available) {
+        if self.rejoin.is_asking() {
             return None;
         }
         let jump = if planted::is(Bug::RoundJump) { 0 } else { self.gc_depth() };
-        let round = if self.quorum_round.0 > last.0 + jump { self.quorum_round } else { last };
+        let floor = self.rejoin.floor();
+        let round = if floor > Round(0) && last <= floor {
+            self.quorum_round.max(floor)
+        } else if self.quorum_round.0 > last.0 + jump {
+            self.quorum_round
+        } else {
+            last
+        };
         let nameable = round == Round(0) || {
             let mut sum = StakeSum::new();
             for (block, _) in self.dag.round(round).filter(|(block, entry)| self.is_nameable(block, entry)) {
@@ -342,7 +351,12 @@ impl Node {
     /// The last own block, then of each other author the latest available block below `round` that no own block named
     /// before.
     fn choose_ancestors(&mut self, round: Round) -> Vec<BlockRef> {
-        let own = self.proposer.last;
+        let mut own = self.proposer.last;
+        if own.round <= self.rejoin.floor() {
+            // An own block that came back from a peer after the log was lost; its payload may be nowhere.
+            let available = self.dag.latest_available(own.author, round);
+            own = available.unwrap_or_else(|| self.committee.genesis_block(own.author));
+        }
         let (equivocations, depth) = (&self.equivocations, self.linearizer.gc_depth());
         let shunned = |block: &BlockRef| equivocations.is_shunned(block.author, block.round, depth);
         let mut ancestors = vec![own];

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::effect::{LogKey, RecordKind};
 use super::machine::{Node, Now};
+use super::rejoin::Rejoin;
 use crate::codec::{DecodeError, Reader};
 use crate::consensus::{Commit, CommitDecodeError, LeaderSchedule, Slot};
 use crate::dag::VerifiedHeader;
@@ -48,6 +49,8 @@ pub struct Recovered {
     oldest_pending: Option<Round>,
     last_commit: Option<Commit>,
     own: Option<VerifiedHeader>,
+    /// The last word on a log that was lost before this one.
+    rejoin: Option<Round>,
 }
 
 impl Recovered {
@@ -67,6 +70,7 @@ impl Recovered {
             oldest_pending: None,
             last_commit: None,
             own: None,
+            rejoin: None,
         }
     }
 
@@ -98,6 +102,11 @@ impl Recovered {
                     Commit::decode(&bytes).map_err(|error: CommitDecodeError| fail(error.to_string()))?;
                 self.commit(seq, commit);
             }
+            RecordKind::Rejoin => {
+                let mut r = Reader::new(&bytes);
+                let round = r.u64("round").and_then(|round| r.finish().map(|()| Round(round)));
+                self.rejoin = Some(round.map_err(|error| fail(error.to_string()))?);
+            }
         }
         self.last_seq = seq;
         Ok(())
@@ -124,6 +133,19 @@ impl Recovered {
         self.last_commit = Some(commit);
     }
 
+    /// Where the log that was lost before this one leaves the validator; `None` if none was lost. Own blocks in the log
+    /// prove that it is the first one, unless it says otherwise itself: then they may have come back from peers.
+    pub(super) fn lost(&self, first_life: bool) -> Option<Round> {
+        let is_first = first_life || self.own.is_some();
+        self.rejoin.or((!is_first).then_some(Round(0)))
+    }
+
+    /// Whether the validator has to find out from others which rounds it may sign.
+    #[must_use]
+    pub fn has_lost_log(&self, first_life: bool) -> bool {
+        self.lost(first_life) == Some(Round(0))
+    }
+
     /// Last commit found.
     #[must_use]
     pub fn last_commit(&self) -> Option<&Commit> {
@@ -146,7 +168,7 @@ impl LogKey {
         let block = match kind {
             RecordKind::Header => SignedHeader::decode(Bytes::copy_from_slice(bytes)).ok()?.reference(),
             RecordKind::Payload => payload_block(bytes).ok()?.0,
-            RecordKind::Commit => return None,
+            RecordKind::Commit | RecordKind::Rejoin => return None,
         };
         Some(Self { kind, block })
     }
@@ -169,8 +191,14 @@ impl Node {
         }
         self.checkpoints.resume(&checkpoint);
         self.resume_blocks(&recovered);
+        self.rejoin = Rejoin::new(recovered.lost(self.config.first_life), recovered.rejoin.is_some());
         if let Some(own) = recovered.own {
-            self.proposer.resume(own);
+            if own.header().round > self.rejoin.floor() && !self.rejoin.is_asking() {
+                self.proposer.resume(own);
+            } else {
+                // It came back from a peer; what this validator made last it does not know.
+                self.proposer.adopt(own.reference());
+            }
         }
         for (commit, seq) in recovered.pending {
             let transactions = self.transactions_of(&commit);

@@ -38,7 +38,6 @@ impl Versions {
     }
 
     /// Whether a peer reads the frames of version 2.
-    #[expect(dead_code, reason = "the frames of version 2 come with fetching")]
     pub(super) fn speaks_2(&self, peer: AuthorityIndex) -> bool {
         self.own.min(self.spoken[peer.as_usize()]) >= 2
     }

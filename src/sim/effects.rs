@@ -100,6 +100,7 @@ impl World {
             }
             Effect::Blame { peer, error } => self.blame(host, peer, &error.to_string())?,
             Effect::Accuse(proof) => self.accuse(host, &proof)?,
+            Effect::KeysUsed => self.hosts[host].keys_used = true,
             Effect::Halt(what) if self.is_honest(host) => {
                 return Err(Violation::Host { host, what: format!("halts: {what}") });
             }

@@ -80,6 +80,14 @@ impl World {
         Ok(())
     }
 
+    /// A validator's disk is gone, and another takes its place.
+    #[cfg(test)]
+    pub(super) fn lose(&mut self, host: usize) {
+        self.crash(host);
+        self.hosts[host].lose_everything();
+        self.note("lose", host, &[]);
+    }
+
     /// Something breaks; later it is whole again.
     pub(super) fn fault(&mut self) -> Result<(), Violation> {
         if !self.loaded {

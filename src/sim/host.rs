@@ -45,8 +45,8 @@ pub(super) struct Host {
     keep_log: bool,
     /// Newest version of the protocol that its program speaks.
     pub(super) protocol: u16,
-    /// Whether its keys have never signed.
-    virgin: bool,
+    /// Whether a header of its key has left.
+    pub(super) keys_used: bool,
     /// Whether a call of its disk is set up to fail.
     pub(super) armed: bool,
     /// What was done to its log while it was down, and what the log held before.
@@ -126,7 +126,7 @@ impl Host {
             clock,
             keep_log: config.keep_log,
             protocol: if config.upgrade { PROTOCOL_VERSION_OLDEST } else { PROTOCOL_VERSION },
-            virgin: true,
+            keys_used: false,
             armed: false,
             damaged: None,
             life: 0,
@@ -202,12 +202,11 @@ impl Host {
             },
             execution_backlog_max: 2_000,
             protocol: self.protocol,
-            first_life: self.virgin,
+            first_life: !self.keys_used,
         };
         let node = Node::new(config, &self.genesis, recovered, executor.head(), executor.checkpoint());
         let verifier = Verifier::new([7; 32], 1_024);
         self.life += 1;
-        self.virgin = false;
         let last_seq = log.durable();
         self.running = Some(Running {
             node,

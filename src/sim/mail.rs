@@ -30,6 +30,7 @@ pub(super) struct Letter {
 enum Opened {
     Headers(Vec<VerifiedHeader>),
     Payload { block: BlockRef, payload: Arc<Payload> },
+    Latest { nonce: u64, header: Option<VerifiedHeader> },
     Fetch(FetchRequest),
 }
 
@@ -40,6 +41,9 @@ impl Letter {
             Opened::Headers(headers) => Input::Headers { from, headers: headers.clone() },
             Opened::Payload { block, payload } => {
                 Input::Payload { from, block: *block, payload: Arc::clone(payload) }
+            }
+            Opened::Latest { nonce, header } => {
+                Input::Latest { from, nonce: *nonce, header: header.clone() }
             }
             Opened::Fetch(request) => Input::Fetch { from, request: request.clone() },
         })
@@ -56,6 +60,9 @@ impl Letter {
             Ok(Opened::Payload { block, payload }) => {
                 format!("payload of {block}: {} transactions", payload.len())
             }
+            Ok(Opened::Latest { header, .. }) => {
+                format!("latest own header: {:?}", header.as_ref().map(|header| header.reference()))
+            }
             Ok(Opened::Fetch(request)) => format!("{request:?}"),
             Err(error) => format!("nonsense: {error}"),
         }
@@ -65,6 +72,7 @@ impl Letter {
     pub(super) fn headers(&self) -> &[VerifiedHeader] {
         match &self.opened {
             Ok(Opened::Headers(headers)) => headers,
+            Ok(Opened::Latest { header, .. }) => header.as_slice(),
             Ok(Opened::Payload { .. } | Opened::Fetch(_)) | Err(_) => &[],
         }
     }
@@ -126,6 +134,10 @@ impl PostOffice {
                 let malformed = |source| PeerError::Malformed { what: "payload", source };
                 let payload = Arc::new(Payload::decode(bytes.clone()).map_err(malformed)?);
                 Opened::Payload { block: *block, payload }
+            }
+            PeerMessage::Latest { nonce, header } => {
+                let header = header.as_ref().map(|header| self.verify(header));
+                Opened::Latest { nonce: *nonce, header: header.transpose()? }
             }
             PeerMessage::Fetch(request) => Opened::Fetch(request.clone()),
         })

@@ -17,6 +17,8 @@ mod host;
 mod intercept;
 pub mod linear;
 mod load;
+#[cfg(test)]
+mod lost_log_tests;
 mod mail;
 mod network;
 mod probe;

@@ -37,7 +37,7 @@ impl World {
                     }
                 }
             }
-            LogRecord::Header(_) | LogRecord::Payload { .. } => {}
+            LogRecord::Header(_) | LogRecord::Payload { .. } | LogRecord::Rejoin(_) => {}
         }
     }
 

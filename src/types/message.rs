@@ -24,6 +24,8 @@ const FETCH_HEADERS: u8 = 4;
 const FETCH_PAYLOADS: u8 = 5;
 const FETCH_RANGE: u8 = 6;
 const HEADERS: u8 = 7;
+const FETCH_LATEST: u8 = 8;
+const LATEST: u8 = 9;
 
 /// First frame in each direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,13 @@ pub enum PeerMessage {
     Fetch(FetchRequest),
     /// Answer to [`FetchRequest::Headers`] and [`FetchRequest::Range`], in ascending order of round.
     Headers(Vec<SignedHeader>),
+    /// Answer to [`FetchRequest::Latest`]. Version 2.
+    Latest {
+        /// That of the request.
+        nonce: u64,
+        /// The sender's last own header; `None` if its key has never signed one.
+        header: Option<SignedHeader>,
+    },
 }
 
 /// What one validator asks another for.
@@ -65,6 +74,11 @@ pub enum FetchRequest {
         from: Round,
         /// Number of rounds.
         rounds: u64,
+    },
+    /// The last header that the other made itself: a validator that lost its log finds out where it may go on. Version 2.
+    Latest {
+        /// Comes back with the answer, so that one to an earlier request does not pass for it.
+        nonce: u64,
     },
 }
 
@@ -136,6 +150,8 @@ pub fn frame_limit(kind: u8) -> Option<usize> {
         PAYLOAD => Some(PEER_FRAME_BYTES_MAX),
         FETCH_HEADERS | FETCH_PAYLOADS => Some(2 + FETCH_REFS_MAX * BLOCK_REF_BYTES),
         FETCH_RANGE => Some(16),
+        FETCH_LATEST => Some(8),
+        LATEST => Some(8 + HEADER_BYTES_MAX),
         HEADERS => Some(FETCH_ANSWER_BYTES_MAX + HEADER_BYTES_MAX),
         _ => None,
     }
@@ -217,6 +233,13 @@ impl PeerMessage {
                 body.put_u64(*rounds);
                 frame(FETCH_RANGE, &body, Bytes::new())
             }
+            Self::Fetch(FetchRequest::Latest { nonce }) => {
+                frame(FETCH_LATEST, &nonce.to_be_bytes(), Bytes::new())
+            }
+            Self::Latest { nonce, header } => {
+                let tail = header.as_ref().map_or_else(Bytes::new, |header| header.bytes().clone());
+                frame(LATEST, &nonce.to_be_bytes(), tail)
+            }
             Self::Headers(headers) => {
                 let mut body = Vec::new();
                 for header in headers {
@@ -255,6 +278,18 @@ impl PeerMessage {
                 decode_refs(&body).map_err(malformed("payload request"))?,
             ))),
             FETCH_RANGE => Ok(Self::Fetch(decode_range(&body).map_err(malformed("range request"))?)),
+            FETCH_LATEST => {
+                let mut r = Reader::new(&body);
+                let nonce = r.u64("nonce").and_then(|nonce| r.finish().map(|()| nonce));
+                let nonce = nonce.map_err(malformed("request for the latest header"))?;
+                Ok(Self::Fetch(FetchRequest::Latest { nonce }))
+            }
+            LATEST => {
+                let nonce = Reader::new(&body).u64("nonce").map_err(malformed("latest header"))?;
+                let rest = body.slice(8..);
+                let header = (!rest.is_empty()).then(|| SignedHeader::decode(rest)).transpose();
+                Ok(Self::Latest { nonce, header: header.map_err(malformed("latest header"))? })
+            }
             HEADERS => Ok(Self::Headers(decode_headers(&body).map_err(malformed("headers"))?)),
             other => Err(PeerError::UnknownFrame(other)),
         }

@@ -271,6 +271,9 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("frame-fetch-headers", PeerMessage::Fetch(FetchRequest::Headers(refs.clone()))),
         ("frame-fetch-payloads", PeerMessage::Fetch(FetchRequest::Payloads(refs))),
         ("frame-fetch-range", PeerMessage::Fetch(FetchRequest::Range { from: Round(300), rounds: 64 })),
+        ("frame-fetch-latest", PeerMessage::Fetch(FetchRequest::Latest { nonce: 0x0102_0304_0506_0708 })),
+        ("frame-latest", PeerMessage::Latest { nonce: 9, header: Some(header()) }),
+        ("frame-latest-none", PeerMessage::Latest { nonce: 9, header: None }),
         ("frame-headers", PeerMessage::Headers(vec![header(), header()])),
     ];
     named.into_iter().map(|(name, message)| (name, bytes_of(&message.encode()))).collect()

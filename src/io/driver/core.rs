@@ -4,6 +4,7 @@
 //! more than it should, the core takes no inputs until there is room, and who feeds it waits.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use super::load::{CoreLoad, LoadMeter};
 use super::outgoing::{HOLD_US, Outgoing, Word};
 use crate::error::StorageError;
 use crate::io::bell::Bell;
+use crate::io::keys::mark_used;
 use crate::io::log_store::{LogEvent, LogWriter};
 use crate::io::verify_pool::{Busy, Job, VerifyPool};
 use crate::node::{Effect, Input, Node, NodeStats};
@@ -141,6 +143,8 @@ pub(super) struct Core {
     pub(super) held: Option<Input>,
     pub(super) durable: LogSeq,
     pub(super) meter: LoadMeter,
+    /// Where it is remembered that the keys have signed.
+    pub(super) keys_dir: PathBuf,
 }
 
 /// What full queues refused, to be offered again. The node bounds both: it gives few orders at a time, and the payloads lie
@@ -310,6 +314,7 @@ impl Core {
             Effect::Reply { ticket, reply } => self.outgoing.say(Word::Reply(ticket, reply)),
             Effect::Blame { peer, error } => self.outgoing.say(Word::Blame(peer, error)),
             Effect::Accuse(proof) => self.signals.accuse(*proof),
+            Effect::KeysUsed => mark_used(&self.keys_dir)?,
             Effect::Halt(why) => self.signals.halt(why),
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::bounded;
 use thiserror::Error;
 use tokio::runtime::{Handle, Runtime};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::checked::CheckedPayloads;
 use super::clock::Clock;
@@ -32,7 +32,7 @@ use crate::io::NetError;
 use crate::io::client_plane::{ClientPlane, ClientPlaneConfig, Submission};
 use crate::io::files::DataLock;
 use crate::io::http::{HttpConfig, HttpServer};
-use crate::io::keys::{KeyError, NodeKeys};
+use crate::io::keys::{KeyError, NodeKeys, are_unused};
 use crate::io::log_store::LogStore;
 use crate::io::peer::{PeerEventSender, PeerEvents, PeerNet, PeerNetConfig, peer_events};
 use crate::io::state_store::StateStore;
@@ -81,6 +81,23 @@ pub enum StartError {
     /// An address.
     #[error("{0}")]
     Net(#[from] NetError),
+    /// The block log is lost, and nobody can say which rounds were signed.
+    #[error(
+        "the keys have signed before, the block log is empty, and the other validators hold no quorum that could say which \
+         rounds were signed: restore the data folder, or make a network with new keys"
+    )]
+    LostLog,
+    /// The block log is lost, and the state beside it is not.
+    #[error(
+        "the state holds commit {executed} and the block log only commit {found}: the log is lost; move the data folder away \
+         and start again, the validator fetches everything from the others"
+    )]
+    StateAhead {
+        /// Last commit of the state.
+        executed: CommitIndex,
+        /// Last commit of the log.
+        found: CommitIndex,
+    },
     /// Verification threads.
     #[error("{0}")]
     Pool(#[from] PoolStartError),
@@ -159,7 +176,37 @@ fn open_data(
     Ok(Data { lock, store, executor, tiles, recovered, checkpoint_file: folder.join("checkpoint") })
 }
 
-fn node_config(config: &ConfigFile, own: AuthorityIndex, keys: &mut NodeKeys) -> NodeConfig {
+/// Says that the validator rejoins, or why it cannot.
+fn check_lost_log(
+    data: &Data,
+    committee: &Committee,
+    own: AuthorityIndex,
+    first_life: bool,
+) -> Result<(), StartError> {
+    let (executed, found) = (data.executor.head().commit, data.last_commit());
+    if executed > found {
+        return Err(StartError::StateAhead { executed, found });
+    }
+    if !data.recovered.has_lost_log(first_life) {
+        return Ok(());
+    }
+    let others = committee.total_stake().0 - committee.stake(own).0;
+    if others < committee.thresholds().round_quorum.0 {
+        return Err(StartError::LostLog);
+    }
+    warn!(
+        "these keys have signed before and the block log does not hold what: rejoining, without signing, until a quorum \
+         of the others has said how far they are"
+    );
+    Ok(())
+}
+
+fn node_config(
+    config: &ConfigFile,
+    own: AuthorityIndex,
+    keys: &mut NodeKeys,
+    first_life: bool,
+) -> NodeConfig {
     let values = config.config();
     let us = |ms: u64| ms * 1_000;
     let again = |key: &crate::crypto::SecretKey| crate::crypto::SecretKey::from_seed(&key.seed());
@@ -182,7 +229,7 @@ fn node_config(config: &ConfigFile, own: AuthorityIndex, keys: &mut NodeKeys) ->
         },
         execution_backlog_max: EXECUTION_BACKLOG_MAX,
         protocol: PROTOCOL_VERSION,
-        first_life: true,
+        first_life,
     }
 }
 
@@ -296,6 +343,8 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
     let signals = Signals::new();
     let directory = KeyDirectory::default();
     let data = open_data(config, &genesis, own, &directory, &signals)?;
+    let first_life = are_unused(&keys_dir);
+    check_lost_log(&data, &committee, own, first_life)?;
     let runtimes = Runtimes {
         io: runtime("salus-io", None)?,
         // One thread: what it does is short, and a frame handed from thread to thread costs more than it gains.
@@ -307,8 +356,9 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
         committee,
         own,
         addresses,
-        node_config: node_config(config, own, &mut keys),
+        node_config: node_config(config, own, &mut keys, first_life),
         keys,
+        keys_dir,
         directory,
         signals,
     };
@@ -333,6 +383,7 @@ struct Wiring<'a> {
     addresses: Vec<String>,
     node_config: NodeConfig,
     keys: NodeKeys,
+    keys_dir: PathBuf,
     directory: KeyDirectory,
     signals: Arc<Signals>,
 }
@@ -389,6 +440,7 @@ impl Wiring<'_> {
             held: None,
             durable: LogSeq(0),
             meter: LoadMeter::default(),
+            keys_dir: self.keys_dir,
         };
         let (reader, index, library_peers) = (data.store.reader, data.store.index, Arc::clone(&peers));
         let library = move || librarian::run(&questions, &reader, &index, &library_peers);

@@ -205,6 +205,13 @@ impl Pump {
                             self.peers.blame(from, &PeerError::Malformed { what: "payload", source });
                         }
                     },
+                    PeerMessage::Latest { nonce, header } => {
+                        let verify = |header| VerifiedHeader::verify(&self.committee, header);
+                        match header.map(verify).transpose() {
+                            Ok(header) => work.push(ready(Input::Latest { from, nonce, header })),
+                            Err(error) => self.peers.blame(from, &error),
+                        }
+                    }
                     PeerMessage::Fetch(request) => work.push(ready(Input::Fetch { from, request })),
                 },
             }

@@ -46,6 +46,8 @@ pub(in super::super) fn serve(
             answer_headers(to, headers, out);
         }
         FetchRequest::Range { .. } => out.push(Effect::ServeFromLog { to, request }),
+        // The node answers that itself.
+        FetchRequest::Latest { .. } => {}
     }
 }
 
@@ -104,6 +106,7 @@ pub fn serve_from_log<E>(
     let blocks = match request {
         FetchRequest::Headers(blocks) => blocks.clone(),
         FetchRequest::Range { from, rounds } => in_rounds(*from, Round(from.0.saturating_add(*rounds))),
+        FetchRequest::Latest { .. } => return Ok(Vec::new()),
         FetchRequest::Payloads(blocks) => {
             let mut answers = Vec::new();
             let mut bytes_sent = 0;

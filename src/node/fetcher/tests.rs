@@ -130,7 +130,7 @@ impl World {
                 self.asked[to.as_usize()] += blocks.len();
                 payloads = blocks;
             }
-            FetchRequest::Range { .. } => panic!("nothing is that far ahead"),
+            FetchRequest::Range { .. } | FetchRequest::Latest { .. } => panic!("nothing is that far ahead"),
         }
         match self.habits[to.as_usize()] {
             Habit::Honest => {}

@@ -75,7 +75,10 @@ impl Act for Censor {
                 }
                 post
             }
-            PeerMessage::Payload { .. } | PeerMessage::Header(_) | PeerMessage::Fetch(_) => {
+            PeerMessage::Payload { .. }
+            | PeerMessage::Header(_)
+            | PeerMessage::Latest { .. }
+            | PeerMessage::Fetch(_) => {
                 vec![(to, Outgoing::Message(message))]
             }
             PeerMessage::Headers(_) => vec![(to, Outgoing::Message(self.masks.translate(scene, message)))],

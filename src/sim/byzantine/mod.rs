@@ -302,7 +302,7 @@ impl Memory {
                     self.transactions.push(tx);
                 }
             }
-            PeerMessage::Fetch(_) => {}
+            PeerMessage::Latest { .. } | PeerMessage::Fetch(_) => {}
         }
     }
 
@@ -423,7 +423,7 @@ impl Adversary {
                     }
                 }
             }
-            FetchRequest::Range { .. } => {}
+            FetchRequest::Range { .. } | FetchRequest::Latest { .. } => {}
         }
     }
 }

@@ -116,7 +116,13 @@ impl Act for LieToFetchers {
                 };
                 PeerMessage::Payload { block: *block, bytes }
             }
-            PeerMessage::Payload { .. } | PeerMessage::Header(_) | PeerMessage::Fetch(_) => message,
+            PeerMessage::Latest { nonce, .. } if scene.random().chance(500) => {
+                PeerMessage::Latest { nonce: *nonce, header: None }
+            }
+            PeerMessage::Payload { .. }
+            | PeerMessage::Header(_)
+            | PeerMessage::Latest { .. }
+            | PeerMessage::Fetch(_) => message,
         };
         vec![(to, Outgoing::Message(lie))]
     }
