@@ -12,7 +12,7 @@ use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
 use crate::committee::Committee;
-use crate::limits::{PAYLOAD_BYTES_MAX, PAYLOAD_TRANSACTIONS_MAX, TRANSACTION_BYTES_MAX};
+use crate::limits::{Limits, PAYLOAD_BYTES_MAX, PAYLOAD_TRANSACTIONS_MAX, TRANSACTION_BYTES_MAX};
 use crate::types::AuthorityIndex;
 
 /// Largest configuration file.
@@ -57,6 +57,9 @@ pub struct NodeConfig {
     /// Transactions that wait to enter a block.
     #[serde(default)]
     pub mempool: Mempool,
+    /// Bounds of what others may make this validator use.
+    #[serde(default)]
+    pub limits: Limits,
     /// The blocks that this validator makes.
     #[serde(default)]
     pub payload: PayloadCaps,
@@ -293,6 +296,7 @@ impl NodeConfig {
             http: Http::default(),
             verify: Verify::default(),
             mempool: Mempool::default(),
+            limits: Limits::default(),
             payload: PayloadCaps::default(),
             rounds: Rounds::default(),
             log: BlockLog::default(),
@@ -319,6 +323,7 @@ impl NodeConfig {
             ("verify.threads", self.verify.threads as u64, 0, 1_024),
             ("mempool.transactions", self.mempool.transactions as u64, 1, 100_000_000),
             ("mempool.bytes", self.mempool.bytes as u64, TRANSACTION_BYTES_MAX as u64, 1 << 40),
+            ("limits.memory_mb", self.limits.memory_mb as u64, 64, 1 << 20),
             ("payload.transactions", payload.transactions as u64, 1, PAYLOAD_TRANSACTIONS_MAX as u64),
             // A block holds at least one transaction of any size, behind its 4-byte length.
             (

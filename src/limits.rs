@@ -3,6 +3,22 @@
 //! Limits that two validators must agree on (they decide validity) are constants; those that one operator may choose
 //! live in [`crate::config`], with the values here as upper bounds.
 
+use serde::{Deserialize, Serialize};
+
+/// `[limits]` of the configuration of one validator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Memory for what peers send: headers, payloads, what waits for what is missing. Above it, more is refused.
+    pub memory_mb: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_mb: 1_024 }
+    }
+}
+
 /// Bytes of a transaction beside its body: everything before the body, and the signature after it.
 pub const TRANSACTION_OVERHEAD_BYTES: usize = 116;
 /// Largest transaction body.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::VerifiedHeader;
+use super::block_manager::held_bytes;
 use super::row::Row;
 use super::rules::ancestors;
 use crate::committee::{AuthoritySet, Committee, StakeSum};
@@ -49,6 +50,10 @@ pub struct DagState {
     latest_available: Vec<Option<BlockRef>>,
     /// Transactions in blocks that no commit holds yet.
     uncommitted_transactions: u64,
+    /// Estimate of the memory of headers.
+    header_bytes: usize,
+    /// Bytes of payloads that are not executed.
+    payload_bytes: usize,
 }
 
 impl DagState {
@@ -65,6 +70,8 @@ impl DagState {
             gc_round,
             highest_round: Round(0),
             uncommitted_transactions: 0,
+            header_bytes: 0,
+            payload_bytes: 0,
         }
     }
 
@@ -84,6 +91,18 @@ impl DagState {
     #[must_use]
     pub fn highest_round(&self) -> Round {
         self.highest_round
+    }
+
+    /// Estimate of the memory that headers take.
+    #[must_use]
+    pub fn header_bytes(&self) -> usize {
+        self.header_bytes
+    }
+
+    /// Bytes of the payloads that are held.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
     }
 
     /// Number of blocks held.
@@ -224,6 +243,7 @@ impl DagState {
         self.highest_round = self.highest_round.max(block.round);
         self.uncommitted_transactions += u64::from(n_tx);
         self.blocks += 1;
+        self.header_bytes += held_bytes(&entry.header);
         self.count_votes(&block, &entry.header.clone());
         let row = self.rows.entry(block.round).or_insert_with(|| Row::new(&self.committee));
         row.insert(&self.committee, block, entry);
@@ -273,8 +293,10 @@ impl DagState {
     /// Adds the payload of a block that is here, once. Returns blocks that became available by it.
     pub fn set_payload(&mut self, block: &BlockRef, payload: Arc<Payload>, seq: LogSeq) -> Vec<BlockRef> {
         let Some(entry) = self.get_mut(block) else { return Vec::new() };
-        entry.payload = Some(payload);
+        let bytes = payload.bytes().len();
+        let before = entry.payload.replace(payload).map_or(0, |before| before.bytes().len());
         entry.payload_seq = Some(seq);
+        self.payload_bytes = self.payload_bytes + bytes - before;
         self.settle_availability(*block)
     }
 
@@ -288,8 +310,9 @@ impl DagState {
     /// Lets go of payload and verdicts of a block that was executed; the log keeps them.
     pub fn drop_payload(&mut self, block: &BlockRef) {
         if let Some(entry) = self.get_mut(block) {
-            entry.payload = None;
+            let bytes = entry.payload.take().map_or(0, |payload| payload.bytes().len());
             entry.verdicts = None;
+            self.payload_bytes -= bytes;
         }
     }
 
@@ -347,6 +370,8 @@ impl DagState {
         let mut waiting = BTreeSet::new();
         for (block, entry) in gone.into_values().flat_map(Row::into_blocks) {
             self.blocks -= 1;
+            self.header_bytes -= held_bytes(&entry.header);
+            self.payload_bytes -= entry.payload.as_ref().map_or(0, |payload| payload.bytes().len());
             if !entry.committed {
                 self.uncommitted_transactions -= u64::from(entry.header.header().n_tx);
                 orphans.push(block);

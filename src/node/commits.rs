@@ -71,6 +71,11 @@ impl CommitQueue {
         self.transactions
     }
 
+    /// Whether a block is of the first commit that is not with the executor.
+    pub(super) fn first_needs(&self, block: &BlockRef) -> bool {
+        self.queue.get(self.executing).is_some_and(|pending| pending.commit.blocks.contains(block))
+    }
+
     /// Lowest round of a block that waits for execution.
     pub(super) fn oldest_round(&self) -> Option<Round> {
         self.queue.iter().filter_map(|pending| pending.commit.blocks.first()).map(|block| block.round).min()

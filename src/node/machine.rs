@@ -9,6 +9,7 @@ use super::effect::{Effect, Input, LogRecord, Reply};
 use super::equivocations::Equivocations;
 use super::fetcher::{self, Fetcher, Frontier};
 use super::knowledge::Knowledge;
+use super::memory::Shares;
 use super::pacemaker::Pacemaker;
 use super::payload_cap::PayloadCap;
 use super::proposer::Proposer;
@@ -18,7 +19,7 @@ use super::versions::Versions;
 use crate::committee::{AuthoritySet, Committee};
 use crate::consensus::{Committer, Linearizer, Slot};
 use crate::crypto::{Domain, Purpose, SecretKey};
-use crate::dag::{Admission, BlockManager, DagState, ManagerLimits, VerifiedHeader};
+use crate::dag::{Admission, BlockManager, DagState, VerifiedHeader};
 use crate::error::PeerError;
 use crate::execute::{LedgerHead, Verdict};
 use crate::genesis::Genesis;
@@ -29,12 +30,8 @@ use crate::types::{
     Round, SignedHeader, TimestampMs,
 };
 
-/// Rounds that a payload may be ahead of the DAG.
-const HORIZON_ROUNDS: u64 = 256;
 /// Multiple of the backlog of execution at which a node takes no more headers, so that its memory stays bounded.
 const OVERLOAD_FACTOR: u64 = 4;
-/// Payloads that came before their headers, for each author.
-const EARLY_PAYLOADS_PER_AUTHOR_MAX: usize = 4;
 
 /// What the node is told of time with every input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +91,8 @@ pub struct NodeConfig {
     ///
     /// [`PROTOCOL_VERSION`]: crate::types::PROTOCOL_VERSION
     pub protocol: u16,
+    /// Memory that peers may make it use, about; see `limits.memory_mb` of the configuration.
+    pub memory_bytes: usize,
     /// Whether its consensus key has never signed: it may start at round 1 with an empty log. If it has signed and the log
     /// holds no own block, the log is lost.
     pub first_life: bool,
@@ -114,6 +113,8 @@ pub struct NodeStats {
     pub mempool: usize,
     /// Bytes of them.
     pub mempool_bytes: usize,
+    /// Estimate of the memory that headers, payloads and transactions take.
+    pub memory_bytes: usize,
     /// Blocks in the DAG.
     pub dag_blocks: usize,
     /// Headers that wait for ancestors.
@@ -158,11 +159,12 @@ pub struct Node {
     pub(super) payload_cap: PayloadCap,
     pub(super) commit_votes: CommitVotes,
     pub(super) rejoin: Rejoin,
+    pub(super) shares: Shares,
     /// Own blocks that are not executed yet, with the transactions that went into them.
     pub(super) own_blocks: BTreeMap<BlockRef, Vec<PooledTransaction>>,
     /// Payload bytes of them.
     pub(super) own_bytes: usize,
-    early_payloads: BTreeMap<BlockRef, (AuthorityIndex, Arc<Payload>)>,
+    pub(super) early_payloads: BTreeMap<BlockRef, (AuthorityIndex, Arc<Payload>)>,
     /// Payloads of the log that the pipeline has to look at again.
     pub(super) unverified: Vec<(BlockRef, Arc<Payload>)>,
     /// Number of the last record given to the log.
@@ -192,10 +194,12 @@ impl Node {
     ) -> Self {
         let committee = Arc::new(genesis.committee());
         let parameters = genesis.parameters();
+        let shares = Shares::of(config.memory_bytes, committee.size());
         let mut node = Self {
+            shares,
             header_domain: Domain::new(Purpose::Header, genesis.network()),
             dag: DagState::new(Arc::clone(&committee), Round(0)),
-            manager: BlockManager::new(committee.size(), ManagerLimits::default()),
+            manager: BlockManager::new(committee.size(), shares.manager()),
             committer: Committer::new(recovered.schedule.clone()),
             linearizer: Linearizer::new(genesis.created(), parameters.gc_depth),
             next_slot: Slot { round: Round(1), rank: 0 },
@@ -249,6 +253,7 @@ impl Node {
             commit: self.linearizer.index(),
             mempool: self.mempool.len(),
             mempool_bytes: self.mempool.bytes(),
+            memory_bytes: self.memory_bytes(),
             dag_blocks: self.dag.len(),
             suspended: self.manager.suspended_len(),
             fetching: self.fetcher.len(),
@@ -347,7 +352,7 @@ impl Node {
             let block = header.reference();
             self.knowledge.sent_by(from, &block);
             self.fetcher.saw_round(&block);
-            if self.commits.backlog() > OVERLOAD_FACTOR * self.config.execution_backlog_max {
+            if self.commits.backlog() > OVERLOAD_FACTOR * self.config.execution_backlog_max || !self.has_header_room() {
                 // Execution is far behind: what is refused here is fetched in ranges once it has caught up.
                 continue;
             }
@@ -448,6 +453,10 @@ impl Node {
             out.push(Effect::Blame { peer: from, error: PeerError::PayloadMismatch(block) });
             return;
         }
+        if !self.has_payload_room(&block, &payload) {
+            // It is asked for again.
+            return;
+        }
         let committed = entry.committed;
         let seq = self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out);
         if committed {
@@ -458,17 +467,6 @@ impl Node {
         let available = self.dag.set_payload(&block, Arc::clone(&payload), seq);
         self.note_available(now, &available);
         out.push(Effect::Verify { block, payload });
-    }
-
-    /// Keeps a payload whose header is on its way, within bounds.
-    fn keep_early(&mut self, from: AuthorityIndex, block: BlockRef, payload: Arc<Payload>) {
-        let plausible = self.committee.contains(block.author)
-            && block.round > self.dag.gc_round()
-            && block.round.0 <= self.dag.highest_round().0 + HORIZON_ROUNDS;
-        let held = self.early_payloads.keys().filter(|early| early.author == block.author).count();
-        if plausible && held < EARLY_PAYLOADS_PER_AUTHOR_MAX {
-            self.early_payloads.insert(block, (from, payload));
-        }
     }
 
     fn on_verified(&mut self, block: &BlockRef, verdicts: Arc<[Verdict]>) {

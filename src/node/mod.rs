@@ -10,6 +10,7 @@ mod equivocations;
 mod fetcher;
 mod knowledge;
 mod machine;
+mod memory;
 mod pacemaker;
 mod payload_cap;
 mod proposer;

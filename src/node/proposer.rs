@@ -285,7 +285,7 @@ impl Node {
         // Nobody names what this validator makes: more of it would only pile up.
         let is_named =
             round.0 <= self.knowledge.own_named().0 + UNNAMED_ROUNDS_MAX || self.committee.size() == 1;
-        let (payload, txs) = if has_room && is_named && self.block_time_is_near(now) {
+        let (payload, txs) = if has_room && !self.is_pressed() && is_named && self.block_time_is_near(now) {
             self.mempool.take_block(self.payload_cap.bytes())
         } else {
             (Payload::empty(), Vec::new())

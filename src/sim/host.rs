@@ -27,6 +27,9 @@ use crate::verify::{verify_payload, verify_transactions};
 /// Simulated segments are small, so that runs cross their borders.
 const SEGMENT_BYTES: u64 = 1 << 20;
 
+/// Memory that peers may make a simulated validator use.
+pub(super) const MEMORY_BYTES: usize = 64 << 20;
+
 /// A validator that may be running or down.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -202,6 +205,7 @@ impl Host {
             },
             execution_backlog_max: 2_000,
             protocol: self.protocol,
+            memory_bytes: MEMORY_BYTES,
             first_life: !self.keys_used,
         };
         let node = Node::new(config, &self.genesis, recovered, executor.head(), executor.checkpoint());

@@ -13,6 +13,8 @@ mod config;
 mod effects;
 mod event;
 mod faults;
+#[cfg(test)]
+mod flood_tests;
 mod host;
 mod intercept;
 pub mod linear;

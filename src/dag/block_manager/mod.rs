@@ -329,7 +329,7 @@ impl BlockManager {
 struct Refused;
 
 /// Estimate of the memory of one header.
-fn held_bytes(header: &VerifiedHeader) -> usize {
+pub(super) fn held_bytes(header: &VerifiedHeader) -> usize {
     2 * header.bytes().len() + HEADER_OVERHEAD_BYTES
 }
 

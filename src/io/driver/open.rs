@@ -229,6 +229,7 @@ fn node_config(
         },
         execution_backlog_max: EXECUTION_BACKLOG_MAX,
         protocol: PROTOCOL_VERSION,
+        memory_bytes: values.limits.memory_mb << 20,
         first_life,
     }
 }
