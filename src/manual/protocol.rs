@@ -201,6 +201,35 @@
 //! execution. Headers that waited for forgotten ancestors alone enter the DAG. Own blocks that no commit took in time
 //! give their transactions back to the pool.
 //!
+//! # Memory
+//! Whatever peers send, a node holds what this table says. M is `limits.memory_mb`, n the number of validators. Above a bound the
+//! node refuses, and asks again later if it needs to; nothing is queued without one.
+//!
+//! | what | who can make it grow | bound |
+//! |---|---|---|
+//! | headers in the DAG | authors, one block a round; equivocators by accounts | M / 4, then no header is taken until garbage collection has made room |
+//! | second blocks of a slot | equivocators | one that proves it, then only what others need: an account of 4 to 64 blocks for each author that needs them |
+//! | payloads in the DAG | authors | M / 2, then only those of the first commit that waits for execution; own blocks are empty from M / 4 on |
+//! | suspended headers | who brings them | M / 8 / n for each peer, and 4,096 headers; the highest of the same peer go first |
+//! | payloads before their headers | their authors | 4 for each author, and M / 16 / n bytes |
+//! | missing blocks that are asked for | who names them | 256 headers for each namer; payloads of headers in the DAG |
+//! | requests under way | | two for each block, 512 blocks for each peer |
+//! | own transactions | clients | `mempool.bytes`, and 32 MiB in blocks that are not executed |
+//! | committed and not executed | | no header is taken above four times the backlog that keeps own blocks empty |
+//! | frames from and to peers | peers | queues and receive credit for each peer, see [`crate::io`] |
+//! | requests for old blocks | peers | 4 for each peer |
+//!
+//! *Do honest needs get through?* A header whose ancestors are here is never suspended; what is missing is fetched from the lowest round
+//! up, and what is far ahead in causal order. A block that an honest validator could take, the others can take as
+//! well: see [`crate::dag::BlockManager`]'s module for the accounts. The estimate is `memory_bytes` of
+//! [`crate::node::NodeStats`].
+//!
+//! # Doors
+//! Every header names its epoch, and a rule refuses others. A change of the committee would enter as a commit that ends an epoch: the
+//! genesis blocks of the next one are already those of (network, epoch, author), and leader schedule, thresholds and
+//! signature domains take the committee as a value. A snapshot would enter where [`crate::node::Recovered`] reads the log: it is
+//! a state, the commit that it belongs to, and the headers above that commit's garbage-collection round.
+//!
 //! # Commit votes
 //! The first commit whose leader lies in a later group of eight rounds than the one before it is a **boundary**. Having decided
 //! one, a validator puts its number and digest into its next header. Signed headers of a quorum with the same vote are a **commit
