@@ -352,7 +352,9 @@ impl Node {
             let block = header.reference();
             self.knowledge.sent_by(from, &block);
             self.fetcher.saw_round(&block);
-            if self.commits.backlog() > OVERLOAD_FACTOR * self.config.execution_backlog_max || !self.has_header_room() {
+            if self.commits.backlog() > OVERLOAD_FACTOR * self.config.execution_backlog_max
+                || !self.has_header_room()
+            {
                 // Execution is far behind: what is refused here is fetched in ranges once it has caught up.
                 continue;
             }

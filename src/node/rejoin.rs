@@ -137,8 +137,7 @@ impl Node {
         if asking.nonce != Some(nonce) || from == self.config.authority || !is_own {
             return;
         }
-        let block =
-            header.as_ref().map_or_else(|| self.committee.genesis_block(from), |h| h.reference());
+        let block = header.as_ref().map_or_else(|| self.committee.genesis_block(from), |h| h.reference());
         // A later answer replaces one that does not count yet, so that a false one does not stand for ever.
         let claim = asking.claims.entry(from).or_insert(block);
         if !self.dag.contains(claim) {

@@ -12,8 +12,8 @@ use crate::committee::Committee;
 use crate::dag::VerifiedHeader;
 use crate::node::{Input, Now};
 use crate::types::{
-    AuthorityIndex, BlockDigest, BlockRef, FetchRequest, Header, Payload, PayloadBuilder, Round, SIGNATURE_BYTES,
-    SignedHeader, TimestampMs, TxId,
+    AuthorityIndex, BlockDigest, BlockRef, FetchRequest, Header, Payload, PayloadBuilder, Round,
+    SIGNATURE_BYTES, SignedHeader, TimestampMs, TxId,
 };
 
 /// What the pool may hold, and own blocks: not of peers' making.
@@ -97,8 +97,10 @@ impl Flood {
                     author: AuthorityIndex(author),
                     digest: BlockDigest([u8::try_from(salt % 251).unwrap(); 32]),
                 };
-                let row: Vec<BlockRef> = (0..u16::try_from(self.committee.size()).unwrap()).map(ghost).collect();
-                let waits = header(2 + salt % 200, *liar, Self::ancestors(&row, *liar), &Payload::empty(), salt);
+                let row: Vec<BlockRef> =
+                    (0..u16::try_from(self.committee.size()).unwrap()).map(ghost).collect();
+                let waits =
+                    header(2 + salt % 200, *liar, Self::ancestors(&row, *liar), &Payload::empty(), salt);
                 let twin = header(1, *liar, Self::ancestors(&genesis, *liar), &Payload::empty(), salt);
                 let block = waits.reference();
                 self.headers(*liar, vec![waits, twin]);

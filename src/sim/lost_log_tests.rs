@@ -18,7 +18,13 @@ fn world(seed: u64, network: NetworkConfig) -> World {
 }
 
 fn lossy() -> NetworkConfig {
-    NetworkConfig { delay_min_us: 5_000, delay_max_us: 80_000, loss_per_mille: 100, replay_per_mille: 100, shape:  }
+    NetworkConfig {
+        delay_min_us: 5_000,
+        delay_max_us: 80_000,
+        loss_per_mille: 100,
+        replay_per_mille: 100,
+        shape: crate::sim::network::Shape::Uniform,
+    }
 }
 
 #[test]
@@ -47,7 +53,13 @@ fn a_validator_that_lost_its_log_signs_no_round_twice_and_recovers_the_ledger() 
 #[test]
 fn blocks_in_flight_that_nobody_has_seen_are_not_signed_again() {
     for seed in 10..14 {
-        let slow = NetworkConfig { delay_min_us: 100_000, delay_max_us: 2_000_000, loss_per_mille: 0, replay_per_mille: 0, shape:  };
+        let slow = NetworkConfig {
+            delay_min_us: 100_000,
+            delay_max_us: 2_000_000,
+            loss_per_mille: 0,
+            replay_per_mille: 0,
+            shape: crate::sim::network::Shape::Uniform,
+        };
         let mut world = world(seed, slow);
         for life in 1..=5 {
             world.run_until(life * 8 * SECOND_US).unwrap();

@@ -42,9 +42,7 @@ impl Letter {
             Opened::Payload { block, payload } => {
                 Input::Payload { from, block: *block, payload: Arc::clone(payload) }
             }
-            Opened::Latest { nonce, header } => {
-                Input::Latest { from, nonce: *nonce, header: header.clone() }
-            }
+            Opened::Latest { nonce, header } => Input::Latest { from, nonce: *nonce, header: header.clone() },
             Opened::Fetch(request) => Input::Fetch { from, request: request.clone() },
         })
     }
