@@ -47,6 +47,8 @@ pub(super) struct Service {
     pub(super) signals: Arc<Signals>,
     pub(super) peers: Arc<PeerNet>,
     pub(super) pump: Arc<PumpControl>,
+    /// Bound of the memory that the node takes, in bytes.
+    pub(super) memory_limit: u64,
 }
 
 fn internal(error: &StorageError) -> ServeError {

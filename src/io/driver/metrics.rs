@@ -25,7 +25,7 @@ pub(super) fn text(service: &Service) -> String {
 }
 
 /// Where the node and the ledger stand.
-fn ledger_gauges(service: &Service) -> [Plain; 19] {
+fn ledger_gauges(service: &Service) -> [Plain; 21] {
     let stats = service.signals.stats();
     let head = service.shown.head();
     [
@@ -42,6 +42,12 @@ fn ledger_gauges(service: &Service) -> [Plain; 19] {
         ),
         ("salus_mempool_transactions", "Transactions that wait for a block", stats.mempool as u64),
         ("salus_mempool_bytes", "Bytes of them", stats.mempool_bytes as u64),
+        (
+            "salus_memory_bytes",
+            "Estimate of the memory that headers, payloads and transactions take",
+            stats.memory_bytes as u64,
+        ),
+        ("salus_memory_limit_bytes", "Bound of it, limits.memory_mb", service.memory_limit),
         ("salus_dag_blocks", "Blocks in memory", stats.dag_blocks as u64),
         ("salus_suspended_headers", "Headers that wait for ancestors", stats.suspended as u64),
         ("salus_fetching", "Headers and payloads that are asked for", stats.fetching as u64),

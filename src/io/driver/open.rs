@@ -494,6 +494,7 @@ impl Wiring<'_> {
             signals: Arc::clone(&self.signals),
             peers: Arc::clone(peers),
             pump: Arc::clone(pump),
+            memory_limit: (self.config.config().limits.memory_mb << 20) as u64,
         })
     }
 

@@ -75,6 +75,32 @@ async fn catching_up_ends_though_a_peer_hangs() {
     assert_nothing_is_missing(&network, &some_of(&acknowledged)).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_lost_its_data_folder_rejoins_and_signs_no_round_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut network = start_with(dir.path(), quick).await;
+    let load = Load::start(&network).await;
+    load.wait_for_more(100).await;
+    network.kill(3);
+    let signed = metric(&network, 0, "salus_quorum_round").await;
+    std::fs::remove_dir_all(network.data_dir(3)).unwrap();
+    network.start(3).unwrap();
+    // It signs again, above all that it may have signed before.
+    until_metric(&network, 3, "salus_round", signed + 20).await;
+    let commit = metric(&network, 0, "salus_executed_commit").await;
+    until_metric(&network, 3, "salus_executed_commit", commit).await;
+    load.wait_for_more(2 * WINDOW).await;
+    let acknowledged = load.finish().await;
+    assert_agreement(&network, &acknowledged).await;
+    assert_nothing_is_missing(&network, &some_of(&acknowledged)).await;
+    for index in 0..4 {
+        assert_eq!(metric(&network, index, "salus_equivocations").await, 0);
+    }
+    assert!(network.stop(3).await.is_some_and(|status| status.success()));
+    let check = Command::new(SALUS).args(["log", "check"]).arg(network.data_dir(3)).output().unwrap();
+    assert!(check.status.success(), "{check:?}");
+}
+
 /// A second process with the keys of a validator, and a data folder of its own.
 struct Twin(Child);
 
