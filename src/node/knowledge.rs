@@ -196,12 +196,12 @@ mod tests {
         let mut out = Vec::new();
         knowledge.push(dag, Round(own_round), &mut out);
         out.into_iter()
-            .map(|effect| match effect {
-                Effect::Send { to, message: PeerMessage::Headers(headers) } => {
-                    let names = headers.iter().map(|h| (h.header().author.0, h.header().round.0));
-                    (to.0, names.collect())
-                }
-                other => panic!("{other:?}"),
+            .map(|effect| {
+                let Effect::Send { to, message: PeerMessage::Headers(headers) } = effect else {
+                    panic!("{effect:?}")
+                };
+                let names = headers.iter().map(|h| (h.header().author.0, h.header().round.0));
+                (to.0, names.collect())
             })
             .collect()
     }

@@ -40,9 +40,8 @@ impl World {
             Effect::Send { to, message } => self.send_to(host, to, &message)?,
             Effect::Broadcast(message) => {
                 let own = self.authority(host);
-                let others: Vec<usize> =
-                    (0..self.hosts.len()).filter(|to| self.authority(*to) != own).collect();
-                self.send(host, &others, &message)?;
+                let others = (0..self.hosts.len()).filter(|to| self.authority(*to) != own);
+                self.send(host, &others.collect::<Vec<_>>(), &message)?;
             }
             Effect::Append { seq, record } => {
                 self.note("append", host, &seq.0.to_be_bytes());
