@@ -9,7 +9,8 @@
 //! anybody. An answer counts if it was asked for; anything else that comes earns a peer nothing. That a peer lacks a block costs it
 //! only if it named it itself: otherwise one liar that names what does not exist could make honest peers look dead.
 //!
-//! The lowest rounds come first, since everything later waits for them, and a quarter of each window is for what the next
+//! What was asked of everybody in vain comes last. Among the rest the lowest rounds come first, since everything later waits
+//! for them, and a quarter of each window is for what the next
 //! undecided leader may wait for.
 
 mod peers;
@@ -221,8 +222,7 @@ impl Fetcher {
         self.want_headers(frontier.quorum, manager);
         if self.wake_us <= now.monotonic_us {
             self.expire(now.monotonic_us);
-            self.ask_for_headers(now.monotonic_us, frontier, manager, out);
-            self.ask_for_payloads(now.monotonic_us, frontier, dag, out);
+            self.ask_for_due(now.monotonic_us, frontier, manager, dag, out);
             let next = self.headers.values().chain(self.payloads.values()).map(|want| want.due_us).min();
             // What is due and was not sent waits for a peer or for room; look again soon.
             let soon = now.monotonic_us + self.pace.payload_grace_us / 4 + 1;
@@ -277,46 +277,49 @@ impl Fetcher {
         }
     }
 
-    fn ask_for_headers(
+    /// Asks for what is due, headers and payloads alike: first for what was asked of everybody the fewest times, then for the
+    /// lowest rounds. Else what is named and never comes, as the blocks of an equivocator that nobody takes, would fill all
+    /// windows again whenever they empty, and what comes as soon as it is asked for would not be asked for.
+    fn ask_for_due(
         &mut self,
         now_us: u64,
         frontier: Frontier,
         manager: &BlockManager,
+        dag: &DagState,
         out: &mut Vec<Effect>,
     ) {
-        let mut requests: BTreeMap<AuthorityIndex, Vec<BlockRef>> = BTreeMap::new();
-        for (block, want) in self.headers.iter_mut().filter(|(_, want)| want.due_us <= now_us) {
-            let mut holders = PeerSet::default();
-            for by in manager.waiting_for(block) {
-                holders.insert(by.author);
-            }
-            if let Some(peer) =
-                ask(&mut self.peers, now_us, Kind::Header, want, holders, is_urgent(block, frontier))
-            {
-                requests.entry(peer).or_default().push(*block);
+        let mut due: Vec<(u32, BlockRef, Kind)> = Vec::new();
+        for (kind, wants) in [(Kind::Header, &self.headers), (Kind::Payload, &self.payloads)] {
+            let wants = wants.iter().filter(|(_, want)| want.due_us <= now_us);
+            due.extend(wants.map(|(block, want)| (want.attempts, *block, kind)));
+        }
+        due.sort_unstable();
+        let mut headers: BTreeMap<AuthorityIndex, Vec<BlockRef>> = BTreeMap::new();
+        let mut payloads: BTreeMap<AuthorityIndex, Vec<(BlockRef, usize)>> = BTreeMap::new();
+        for (_, block, kind) in due {
+            let (wants, holders, bytes) = match kind {
+                Kind::Header => (&mut self.headers, header_holders(manager, &block), 0),
+                Kind::Payload => {
+                    let Some(entry) = dag.get(&block) else { continue };
+                    let bytes = entry.header.header().payload_len as usize;
+                    (&mut self.payloads, payload_holders(dag, &block), bytes)
+                }
+            };
+            let Some(want) = wants.get_mut(&block) else { continue };
+            let urgent = is_urgent(&block, frontier);
+            let Some(peer) = ask(&mut self.peers, now_us, kind, want, holders, urgent) else { continue };
+            match kind {
+                Kind::Header => headers.entry(peer).or_default().push(block),
+                Kind::Payload => payloads.entry(peer).or_default().push((block, bytes)),
             }
         }
-        for (to, blocks) in requests {
+        for (to, blocks) in headers {
             for chunk in blocks.chunks(self.headers_per_request) {
                 let message = PeerMessage::Fetch(FetchRequest::Headers(chunk.to_vec()));
                 out.push(Effect::Send { to, message });
             }
         }
-    }
-
-    fn ask_for_payloads(&mut self, now_us: u64, frontier: Frontier, dag: &DagState, out: &mut Vec<Effect>) {
-        let mut requests: BTreeMap<AuthorityIndex, Vec<(BlockRef, usize)>> = BTreeMap::new();
-        for (block, want) in self.payloads.iter_mut().filter(|(_, want)| want.due_us <= now_us) {
-            let Some(entry) = dag.get(block) else { continue };
-            let bytes = entry.header.header().payload_len as usize;
-            let holders = payload_holders(dag, block);
-            if let Some(peer) =
-                ask(&mut self.peers, now_us, Kind::Payload, want, holders, is_urgent(block, frontier))
-            {
-                requests.entry(peer).or_default().push((*block, bytes));
-            }
-        }
-        for (to, blocks) in requests {
+        for (to, blocks) in payloads {
             for blocks in in_answers(&blocks) {
                 let message = PeerMessage::Fetch(FetchRequest::Payloads(blocks));
                 out.push(Effect::Send { to, message });
@@ -421,6 +424,15 @@ fn ask(
         Some(at) => at + peers.timeout_us(kind),
     };
     Some(peer)
+}
+
+/// Those who have to hold a header: the authors of what waits for it.
+fn header_holders(manager: &BlockManager, block: &BlockRef) -> PeerSet {
+    let mut holders = PeerSet::default();
+    for by in manager.waiting_for(block) {
+        holders.insert(by.author);
+    }
+    holders
 }
 
 /// Those who have to hold a payload: an honest author names only what is available to it.

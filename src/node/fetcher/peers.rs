@@ -19,7 +19,7 @@ const TIMEOUT_MIN_PART: u64 = 8;
 const PAYLOAD_TIMEOUT_FACTOR: u64 = 4;
 
 /// What is asked for; their answers take different times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Header = 0,
     Payload = 1,
