@@ -59,11 +59,12 @@ pub fn evidence_holds(committee: &Committee, proof: &EquivocationProof) -> bool 
     let author = proof.block().author;
     let domain = Domain::new(Purpose::Header, committee.network());
     committee.contains(author)
+        && proof.epoch() == committee.epoch()
         && proof.references().iter().all(|reference| {
             verify_one(&Signed {
                 key: &committee.authority(author).consensus_key,
                 domain: domain.as_bytes(),
-                message: &reference.signed_bytes(),
+                message: &reference.signed_bytes(proof.epoch()),
                 signature: &reference.signature,
             })
         })

@@ -19,7 +19,7 @@
 //! | purpose | key | bytes |
 //! |---|---|---|
 //! | `tx` | of an organisation | the transaction without its signature |
-//! | `header` | consensus key of a validator | version 2: the encoded block reference; version 1: the header without its signature |
+//! | `header` | consensus key of a validator | version 2: `epoch4 block42`; version 1: the header without its signature |
 //! | `consent` | one-time key of a patient | the grant up to its provisions, or the revocation without signature |
 //! | `possession` | a key that is being added | the body of KEY_ADD without this signature |
 //!
@@ -51,7 +51,7 @@
 //! |---|---|---|---|
 //! | checkpoint vote | 1 | 1, 2 | `tree_size8 root32 state_root32 commit8 cosigned_at8 cosignature64`, cosigned_at in seconds; at most one |
 //! | commit vote | 2 | 2 | `index8 digest32`; at most one |
-//! | evidence | 3 | 2 | `{block42 signature64}` twice: two blocks of one author and round, the lower digest first; at most four, ascending by the first block |
+//! | evidence | 3 | 2 | `epoch4`, then `{block42 signature64}` twice: two blocks of one author and round, the lower digest first; at most four, ascending by the first block |
 //!
 //! **Payload**: `{len4 transaction}*`, at most 16,384 transactions and 4 MiB. `payload_root` = BLAKE3 of the transactions' ids one
 //! after another. A payload may hold transactions that do not decode; it is as valid as any other, and they are skipped.

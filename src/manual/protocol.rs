@@ -23,11 +23,11 @@
 //! - its system messages are in ascending order of kind: at most one checkpoint vote, at most one commit vote, at most four
 //!   proofs of equivocation, each of which holds.
 //!
-//! From version 2 on the signature covers the block's reference (round, author, digest) and so everything by its digest.
+//! From version 2 on the signature covers epoch, round, author and digest, and so everything by its digest.
 //!
 //! An honest author makes one block for each round. Two blocks of one author in one round are an **equivocation**. Both may
 //! enter the DAG; an honest validator names at most one of them, ever. The two references with their signatures are a **proof**
-//! of 212 bytes that nobody but the author can make. Who has one puts it into its next header, once; so all have it within
+//! of 216 bytes that nobody but the author can make. Who has one puts it into its next header, once; so all have it within
 //! two rounds, and operators see it in the log, the status and the metrics. What a proven equivocator makes up to `gc_depth`
 //! rounds after its last known offence is left out of own blocks, and its silence is not waited for: such blocks get no farther than
 //! those who do not know yet carry them. It costs nothing but the offender's own say: the honest are a quorum without it.

@@ -7,6 +7,9 @@ use crate::dag::VerifiedHeader;
 use crate::limits::EVIDENCE_PER_HEADER_MAX;
 use crate::types::{AuthorityIndex, EquivocationProof, Round, SignedReference, SystemMessage};
 
+/// Own rounds before a proof is told again to somebody who seems not to know it.
+const TELL_AGAIN_ROUNDS: u64 = 32;
+
 /// What is known against one validator.
 #[derive(Debug)]
 struct Case {
@@ -15,8 +18,8 @@ struct Case {
     proof: Option<EquivocationProof>,
     /// Highest round in which it equivocated.
     last: Round,
-    /// Whether an own header has carried the proof.
-    told: bool,
+    /// Own round whose header carried the proof last.
+    told: Option<Round>,
 }
 
 /// See the module's text. At most one case for each validator.
@@ -33,7 +36,9 @@ impl Equivocations {
         other: &VerifiedHeader,
     ) -> Option<EquivocationProof> {
         let block = header.reference();
-        let proof = signed(header).zip(signed(other)).and_then(|(a, b)| EquivocationProof::new(a, b));
+        let proof = signed(header)
+            .zip(signed(other))
+            .and_then(|(a, b)| EquivocationProof::new(header.header().epoch, a, b));
         self.add(block.author, block.round, proof)
     }
 
@@ -54,7 +59,7 @@ impl Equivocations {
         round: Round,
         proof: Option<EquivocationProof>,
     ) -> Option<EquivocationProof> {
-        let case = self.cases.entry(author).or_insert(Case { proof: None, last: round, told: false });
+        let case = self.cases.entry(author).or_insert(Case { proof: None, last: round, told: None });
         case.last = case.last.max(round);
         if case.proof.is_some() {
             return None;
@@ -63,12 +68,22 @@ impl Equivocations {
         proof
     }
 
-    /// Proofs that the next own header carries.
-    pub(super) fn take_untold(&mut self) -> Vec<EquivocationProof> {
-        let untold = self.cases.values_mut().filter(|case| !case.told && case.proof.is_some());
+    /// Somebody who did not equivocate names a block of one who did, and that own blocks leave out: it may not know. So it is
+    /// told again, with a pause.
+    pub(super) fn named(&mut self, author: AuthorityIndex, own_round: Round) {
+        if let Some(case) = self.cases.get_mut(&author)
+            && case.told.is_some_and(|told| own_round.0 >= told.0 + TELL_AGAIN_ROUNDS)
+        {
+            case.told = None;
+        }
+    }
+
+    /// Proofs that the own header of `round` carries.
+    pub(super) fn take_untold(&mut self, round: Round) -> Vec<EquivocationProof> {
+        let untold = self.cases.values_mut().filter(|case| case.told.is_none() && case.proof.is_some());
         let mut proofs = Vec::new();
         for case in untold.take(EVIDENCE_PER_HEADER_MAX) {
-            case.told = true;
+            case.told = Some(round);
             proofs.extend(case.proof);
         }
         // The order that headers ask for: by the slot that a proof is about.
@@ -79,7 +94,7 @@ impl Equivocations {
     /// Whether own blocks leave out what an author makes in `round`: it equivocated there or within `rounds` rounds before.
     /// So its blocks get no further than those who do not know of it yet carry them, however many it makes.
     pub(super) fn is_shunned(&self, author: AuthorityIndex, round: Round, rounds: u64) -> bool {
-        self.cases.get(&author).is_some_and(|case| round.0 <= case.last.0 + rounds)
+        self.cases.get(&author).is_some_and(|case| round.0.saturating_sub(case.last.0) <= rounds)
     }
 
     /// Everybody who equivocated.
@@ -124,8 +139,12 @@ mod tests {
         assert_eq!(proof.block().author, AuthorityIndex(2));
         let (c, d) = twins(2, 9);
         assert_eq!(equivocations.beside(&c, &d), None, "known already");
-        assert_eq!(equivocations.take_untold(), [proof]);
-        assert_eq!(equivocations.take_untold(), []);
+        assert_eq!(equivocations.take_untold(Round(10)), [proof]);
+        assert_eq!(equivocations.take_untold(Round(11)), []);
+        equivocations.named(AuthorityIndex(2), Round(12));
+        assert_eq!(equivocations.take_untold(Round(12)), [], "it was told just now");
+        equivocations.named(AuthorityIndex(2), Round(42));
+        assert_eq!(equivocations.take_untold(Round(42)), [proof]);
         assert_eq!(equivocations.authors().iter().collect::<Vec<_>>(), [AuthorityIndex(2)]);
         // It is left out for a while after the last time, in whatever round the proof was.
         assert!(equivocations.is_shunned(AuthorityIndex(2), Round(19), 10));
@@ -145,6 +164,15 @@ mod tests {
         assert_eq!(other.read(&carrier), [proof]);
         assert_eq!(other.read(&carrier), []);
         assert_eq!(other.proofs().collect::<Vec<_>>(), [&proof]);
+    }
+
+    #[test]
+    fn an_offence_in_a_round_that_never_was_does_no_harm() {
+        let mut equivocations = Equivocations::default();
+        let (a, b) = twins(2, u64::MAX);
+        assert!(equivocations.beside(&b, &a).is_some());
+        assert!(equivocations.is_shunned(AuthorityIndex(2), Round(5), u64::MAX));
+        assert!(equivocations.is_shunned(AuthorityIndex(2), Round(u64::MAX), 500));
     }
 
     #[test]

@@ -7,8 +7,9 @@
 //! Taken to the letter that sends every block n times, since nobody has named a block yet when the next round is made. So:
 //! - what a peer **evidently lacks** (it made a block two rounds later without it) everybody pushes, again after a
 //!   pause, as the proof of liveness asks;
-//! - while that was seen to happen lately to anybody, each new block is also relayed at once by [`RELAYS`] validators, a
-//!   function of its author and round: a header lost on one line comes by another within the same round;
+//! - while that was seen to happen lately, each new block is also relayed to that peer at once by [`RELAYS`] validators, a
+//!   function of its author and round, and to everybody while this validator itself misses some: a header lost on one line comes
+//!   by another within the same round;
 //! - while nothing was missed, the push is the own block alone.
 
 use std::sync::Arc;
@@ -42,8 +43,10 @@ pub(super) struct Knowledge {
     pushed: Vec<(Round, Round)>,
     /// Peers that are connected.
     up: AuthoritySet,
-    /// Relaying goes on until this own round.
-    relay_until: Round,
+    /// Relaying to a peer goes on until this own round,
+    relay_until: Vec<Round>,
+    /// and to everybody until this one.
+    relay_all_until: Round,
 }
 
 impl Knowledge {
@@ -54,7 +57,8 @@ impl Knowledge {
             known: vec![Round(0); n * n],
             pushed: vec![(Round(0), Round(0)); n * n],
             up: AuthoritySet::default(),
-            relay_until: Round(0),
+            relay_until: vec![Round(0); n],
+            relay_all_until: Round(0),
             committee: Arc::clone(committee),
         }
     }
@@ -93,9 +97,9 @@ impl Knowledge {
         self.known[cell] = self.known[cell].max(block.round);
     }
 
-    /// A header had to wait for ancestors: lines lose messages.
+    /// Headers had waited for one that came late: lines lose messages.
     pub(super) fn missed(&mut self, own_round: Round) {
-        self.relay_until = Round(own_round.0 + RELAY_ROUNDS);
+        self.relay_all_until = Round(own_round.0 + RELAY_ROUNDS);
     }
 
     /// Highest own round that f+1 of the stake has named: at least one honest validator built on it.
@@ -108,7 +112,8 @@ impl Knowledge {
             .collect();
         rounds.sort_unstable_by(|a, b| b.cmp(a));
         let mut sum = 0;
-        let validity = self.committee.validity_threshold().0;
+        let others = self.committee.total_stake().0 - self.committee.stake(self.own).0;
+        let validity = self.committee.validity_threshold().0.min(others);
         let named = rounds.into_iter().find_map(|(round, stake)| {
             sum += stake;
             (sum >= validity).then_some(round)
@@ -162,11 +167,13 @@ impl Knowledge {
             let rounds = (reach.0 + 1..=latest.round.0).map(Round);
             let unknown: Vec<(&BlockRef, &DagBlock)> =
                 rounds.filter_map(|round| dag.slot(round, latest.author).next()).collect();
-            let evident = unknown.first().is_some_and(|(block, _)| made.0 >= block.round.0 + EVIDENT_ROUNDS);
+            let evident = unknown
+                .first()
+                .is_some_and(|(block, _)| made.0.saturating_sub(block.round.0) >= EVIDENT_ROUNDS);
             if evident {
-                self.relay_until = Round(own_round.0 + RELAY_ROUNDS);
+                self.relay_until[peer.as_usize()] = Round(own_round.0 + RELAY_ROUNDS);
             }
-            let duty = own_round <= self.relay_until
+            let duty = own_round <= self.relay_until[peer.as_usize()].max(self.relay_all_until)
                 && latest.round.next() == own_round
                 && self.has_duty(latest.author, latest.round);
             let pause_over = own_round.0 >= at.0 + PAUSE_ROUNDS;

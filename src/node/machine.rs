@@ -350,8 +350,11 @@ impl Node {
         }
         for header in headers {
             let block = header.reference();
-            self.knowledge.sent_by(from, &block);
             self.fetcher.saw_round(&block);
+            if !self.versions.admits(&header) {
+                // It is fetched when everybody reads it.
+                continue;
+            }
             if self.commits.backlog() > OVERLOAD_FACTOR * self.config.execution_backlog_max
                 || !self.has_header_room()
             {
@@ -360,16 +363,21 @@ impl Node {
             }
             match self.manager.admit(&self.dag, from, header) {
                 Admission::Accepted(ready) => {
+                    self.knowledge.sent_by(from, &block);
                     self.fetcher.got_header(now, from, &block);
+                    if ready.len() > 1 {
+                        // Others had to wait for it: lines lose messages.
+                        self.knowledge.missed(self.proposer.last().round);
+                    }
                     for header in ready {
                         self.accept(now, header, out);
                     }
                 }
-                Admission::Suspended(_) => {
-                    self.knowledge.missed(self.proposer.last().round);
+                Admission::Suspended(_) => self.fetcher.got_header(now, from, &block),
+                Admission::Known => {
+                    self.knowledge.sent_by(from, &block);
                     self.fetcher.got_header(now, from, &block);
                 }
-                Admission::Known => self.fetcher.got_header(now, from, &block),
                 // If it was asked for it still is, after a pause.
                 Admission::Refused => {}
             }
@@ -379,7 +387,6 @@ impl Node {
     /// Enters a header into the DAG, with what came before it of its payload.
     pub(super) fn accept(&mut self, now: Now, header: VerifiedHeader, out: &mut Vec<Effect>) {
         let block = header.reference();
-        self.versions.saw(&header);
         self.knowledge.entered(&header);
         self.note_equivocation(&header, out);
         self.append(LogRecord::Header(header.clone()), out);
@@ -413,13 +420,22 @@ impl Node {
     }
 
     /// Looks for a second block in the slot of one that is about to enter the DAG, and for proofs that it carries.
-    fn note_equivocation(&mut self, header: &VerifiedHeader, out: &mut Vec<Effect>) {
+    pub(super) fn note_equivocation(&mut self, header: &VerifiedHeader, out: &mut Vec<Effect>) {
         let block = header.reference();
-        let beside = self.dag.slot(block.round, block.author).next().map(|(_, entry)| entry.header.clone());
+        let beside: Vec<VerifiedHeader> =
+            self.dag.slot(block.round, block.author).map(|(_, entry)| entry.header.clone()).collect();
         let mut proofs = self.equivocations.read(header);
-        if let Some(other) = beside {
-            self.stats.equivocations += 1;
-            proofs.extend(self.equivocations.beside(header, &other));
+        self.stats.equivocations += u64::from(!beside.is_empty());
+        proofs.extend(beside.iter().filter_map(|other| self.equivocations.beside(header, other)));
+        let (own, depth) = (self.proposer.last().round, self.linearizer.gc_depth());
+        if !self.equivocations.authors().is_empty()
+            && !self.equivocations.is_shunned(block.author, block.round, depth)
+        {
+            for ancestor in &header.header().ancestors {
+                if self.equivocations.is_shunned(ancestor.author, ancestor.round, depth) {
+                    self.equivocations.named(ancestor.author, own);
+                }
+            }
         }
         out.extend(proofs.into_iter().map(|proof| Effect::Accuse(Box::new(proof))));
     }

@@ -12,8 +12,10 @@ const STEP_PART: usize = 64;
 const SLOW_FACTOR: u64 = 4;
 /// Part of the distance by which the memory of the best round moves towards the present one.
 const FORGET_PART: u64 = 256;
-/// Own rounds that may pass without being named.
+/// Own rounds that may pass without a further one being named,
 pub(super) const UNNAMED_ROUNDS_MAX: u64 = 12;
+/// and least leader timeouts: where rounds are short and a line is long, many rounds pass before an answer comes.
+pub(super) const UNNAMED_TIMEOUTS: u64 = 8;
 
 /// See the module's text.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::effect::{Effect, LogRecord};
-use super::machine::{Node, Now};
-use super::payload_cap::UNNAMED_ROUNDS_MAX;
+use super::machine::{Node, Now, Pace};
+use super::payload_cap::{UNNAMED_ROUNDS_MAX, UNNAMED_TIMEOUTS};
 use crate::committee::{AuthoritySet, Committee, StakeSum};
 use crate::dag::{DagBlock, VerifiedHeader};
 use crate::execute::Verdict;
@@ -21,6 +21,9 @@ use crate::types::{
 
 /// Payload bytes of own blocks that are not executed yet. Above it they go out empty: nobody names them, or execution is behind.
 const OWN_BYTES_MAX: usize = 32 << 20;
+
+/// Rounds back from the quorum's that a validator looks at to go on after it was away for long.
+const REENTRY_ROUNDS: usize = 64;
 
 /// State of making own blocks.
 #[derive(Debug)]
@@ -36,6 +39,10 @@ pub(super) struct Proposer {
     last_sent_us: u64,
     /// For each author the highest round that an own block has named as ancestor.
     named: Vec<Round>,
+    /// Highest own round that f+1 have named, with the own round and the moment at which that was seen.
+    last_named: (Round, Round, u64),
+    /// Whether the last own block had a payload.
+    was_loaded: bool,
 }
 
 /// Whether a block may be made now.
@@ -56,6 +63,26 @@ impl Proposer {
             latest_sent: None,
             last_sent_us: 0,
             named: vec![Round(0); committee.size()],
+            last_named: (Round(0), Round(0), 0),
+            was_loaded: false,
+        }
+    }
+
+    /// Whether others build on own blocks. If f+1 of them have named none more for a while, more payload would only pile up.
+    fn is_named(&mut self, now: Now, named: Round, pace: &Pace) -> bool {
+        if named > self.last_named.0 || self.last_named.0 == Round(0) {
+            self.last_named = (named, self.last.round, now.monotonic_us);
+        }
+        let (_, at_round, at_us) = self.last_named;
+        self.last.round.0 <= at_round.0 + UNNAMED_ROUNDS_MAX
+            || now.monotonic_us <= at_us + UNNAMED_TIMEOUTS * pace.leader_timeout_min_us
+    }
+
+    /// An own block of the log: what it names is not named again.
+    pub(super) fn has_named(&mut self, header: &VerifiedHeader) {
+        for ancestor in &header.header().ancestors {
+            let named = &mut self.named[ancestor.author.as_usize()];
+            *named = (*named).max(ancestor.round);
         }
     }
 
@@ -175,21 +202,27 @@ impl Node {
         }
         let jump = if planted::is(Bug::RoundJump) { 0 } else { self.gc_depth() };
         let floor = self.rejoin.floor();
-        let round = if floor > Round(0) && last <= floor {
-            self.quorum_round.max(floor)
+        let lowest = if floor > Round(0) && last <= floor {
+            floor
         } else if self.quorum_round.0 > last.0 + jump {
-            self.quorum_round
+            Round(last.0 + jump + 1)
         } else {
-            last
+            return self.is_nameable_quorum(last).then(|| last.next());
         };
-        let nameable = round == Round(0) || {
+        // Payloads trail headers, so it need not be the newest round.
+        let rounds = (lowest.0..=self.quorum_round.0).rev().map(Round).take(REENTRY_ROUNDS);
+        rounds.into_iter().find(|round| self.is_nameable_quorum(*round)).map(Round::next)
+    }
+
+    /// A1: own blocks may name blocks of a quorum at `round`.
+    fn is_nameable_quorum(&self, round: Round) -> bool {
+        round == Round(0) || {
             let mut sum = StakeSum::new();
             for (block, _) in self.dag.round(round).filter(|(block, entry)| self.is_nameable(block, entry)) {
                 sum.add(&self.committee, block.author);
             }
             sum.reaches(self.committee.thresholds().round_quorum)
-        };
-        nameable.then(|| round.next())
+        }
     }
 
     /// Whether an own block may name a block: it is available, and its author did not equivocate lately.
@@ -282,9 +315,7 @@ impl Node {
         let ancestors = self.choose_ancestors(round);
         let has_room =
             self.commits.backlog() < self.config.execution_backlog_max && self.own_bytes < OWN_BYTES_MAX;
-        // Nobody names what this validator makes: more of it would only pile up.
-        let is_named =
-            round.0 <= self.knowledge.own_named().0 + UNNAMED_ROUNDS_MAX || self.committee.size() == 1;
+        let is_named = self.proposer.is_named(now, self.knowledge.own_named(), &self.config.pace);
         let (payload, txs) = if has_room && !self.is_pressed() && is_named && self.block_time_is_near(now) {
             self.mempool.take_block(self.payload_cap.bytes())
         } else {
@@ -301,7 +332,7 @@ impl Node {
             n_tx: count(payload.len()),
             payload_len: count(payload.bytes().len()),
             payload_root: payload.root(),
-            system: self.system_messages(now),
+            system: self.system_messages(now, round),
         };
         let key = &self.config.consensus_key;
         let header =
@@ -311,7 +342,8 @@ impl Node {
         let took = now.monotonic_us - self.proposer.last_created_us;
         self.proposer.last_created_us = now.monotonic_us;
         self.pacemaker.made_round(took);
-        if !payload.is_empty() {
+        // The first round after a quiet time says nothing.
+        if std::mem::replace(&mut self.proposer.was_loaded, !payload.is_empty()) {
             self.payload_cap.round_took(took);
         }
         let payload = Arc::new(payload);
@@ -338,12 +370,12 @@ impl Node {
     }
 
     /// What the next header tells the others, in the order of kinds.
-    fn system_messages(&mut self, now: Now) -> Vec<SystemMessage> {
+    fn system_messages(&mut self, now: Now, round: Round) -> Vec<SystemMessage> {
         let vote = self.checkpoints.take_own_vote(now, &self.config.cosign_key);
         let mut messages: Vec<SystemMessage> = vote.map(SystemMessage::CheckpointVote).into_iter().collect();
         if self.versions.header_version() >= 2 {
             messages.extend(self.commit_votes.take().map(SystemMessage::CommitVote));
-            messages.extend(self.equivocations.take_untold().into_iter().map(SystemMessage::Evidence));
+            messages.extend(self.equivocations.take_untold(round).into_iter().map(SystemMessage::Evidence));
         }
         messages
     }

@@ -185,6 +185,9 @@ impl Node {
         let first = recovered.headers.keys().next().map_or(Round(0), |block| block.round.previous());
         if let Some(commit) = &recovered.last_commit {
             self.linearizer.resume(commit);
+            self.commit_votes.decided(commit);
+            // Told before, or told by others.
+            let _ = self.commit_votes.take();
             self.next_slot = self.slot_after(commit);
             self.dag.collect_garbage(self.linearizer.gc_round().min(first));
             self.quorum_round = self.dag.gc_round();
@@ -211,6 +214,12 @@ impl Node {
         for (block, header) in &recovered.headers {
             if block.round <= self.dag.gc_round() {
                 continue;
+            }
+            self.versions.admits(header);
+            self.knowledge.entered(header);
+            self.note_equivocation(header, &mut Vec::new());
+            if block.author == self.config.authority {
+                self.proposer.has_named(header);
             }
             // Ascending order of rounds puts ancestors first.
             self.dag.restore(header.clone());

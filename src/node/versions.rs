@@ -1,11 +1,14 @@
 //! Which versions of the protocol the others speak, and so which headers this validator may make.
 //!
 //! Headers go to everybody, directly or through others, so a new version may be used only once every validator reads it: when
-//! each has said so since this one started, or when the DAG holds a header of that version (whose author knew). So validators
-//! are upgraded one after another, in any order, and the last one switches the network over. A data folder that a newer program
+//! each has said so since this one started, or when f + 1 of the stake have made headers of that version: an honest one of them
+//! knew. (One alone may lie, to split those that read it from those that do not; before that, such a header is not
+//! taken into the DAG.) So validators are upgraded one after another, in any order, and the last one switches the network over. A data folder that a newer program
 //! has written is refused by an older one, so nobody goes back.
 
-use crate::committee::Committee;
+use std::sync::Arc;
+
+use crate::committee::{Committee, StakeSum};
 use crate::dag::VerifiedHeader;
 use crate::types::{AuthorityIndex, HEADER_VERSION, HEADER_VERSION_OLDEST, PROTOCOL_VERSION_OLDEST};
 
@@ -15,15 +18,16 @@ pub(super) struct Versions {
     /// The newest version that each validator is known to speak.
     spoken: Vec<u16>,
     own: u16,
-    /// Newest version of a header seen.
-    seen: u8,
+    /// Authors of headers of version 2 that were seen.
+    ahead: StakeSum,
+    committee: Arc<Committee>,
 }
 
 impl Versions {
-    pub(super) fn new(committee: &Committee, own: AuthorityIndex, protocol: u16) -> Self {
+    pub(super) fn new(committee: &Arc<Committee>, own: AuthorityIndex, protocol: u16) -> Self {
         let mut spoken = vec![PROTOCOL_VERSION_OLDEST; committee.size()];
         spoken[own.as_usize()] = protocol;
-        Self { spoken, own: protocol, seen: HEADER_VERSION_OLDEST }
+        Self { spoken, own: protocol, ahead: StakeSum::new(), committee: Arc::clone(committee) }
     }
 
     /// A connection says what its peer speaks.
@@ -32,9 +36,12 @@ impl Versions {
         *spoken = (*spoken).max(version);
     }
 
-    /// A header entered the DAG.
-    pub(super) fn saw(&mut self, header: &VerifiedHeader) {
-        self.seen = self.seen.max(header.header().version);
+    /// A header came: whether it may enter the DAG.
+    pub(super) fn admits(&mut self, header: &VerifiedHeader) -> bool {
+        if header.header().version >= 2 {
+            self.ahead.add(&self.committee, header.header().author);
+        }
+        header.header().version <= self.header_version()
     }
 
     /// Whether a peer reads the frames of version 2.
@@ -45,6 +52,10 @@ impl Versions {
     /// Version of the headers to make.
     pub(super) fn header_version(&self) -> u8 {
         let all = self.spoken.iter().all(|spoken| *spoken >= 2);
-        if self.own >= 2 && (all || self.seen >= 2) { HEADER_VERSION } else { HEADER_VERSION_OLDEST }
+        if self.own >= 2 && (all || self.ahead.reaches(self.committee.validity_threshold())) {
+            HEADER_VERSION
+        } else {
+            HEADER_VERSION_OLDEST
+        }
     }
 }

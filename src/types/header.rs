@@ -21,8 +21,8 @@ pub const HEADER_VERSION_OLDEST: u8 = 1;
 /// Layout: `ver1 epoch4 round8 author2 time8 n_ancestors1 {round8 author2 digest32}* n_tx4 payload_len4
 /// payload_root32 n_sys2 {len2 message}*`, then a 64-byte signature. The digest is the BLAKE3 of all but the signature.
 ///
-/// From version 2 on the signature covers the block's reference `round8 author2 digest32` and so all bytes by their digest.
-/// Two references of one slot with their signatures then prove an equivocation in 212 bytes, without the blocks.
+/// From version 2 on the signature covers `epoch4 round8 author2 digest32` and so all bytes by their digest. Two references
+/// of one slot with their signatures then prove an equivocation in 216 bytes, without the blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Version of the format, [`HEADER_VERSION_OLDEST`] to [`HEADER_VERSION`].
@@ -124,6 +124,19 @@ pub fn encode_block_ref(block: &BlockRef) -> [u8; BLOCK_REF_BYTES] {
     out
 }
 
+/// Bytes that the signature of a header covers from version 2 on.
+pub const SIGNED_REFERENCE_BYTES: usize = 4 + BLOCK_REF_BYTES;
+
+/// `epoch4 round8 author2 digest32`: what the signature of a header covers from version 2 on. (Rounds start again with each
+/// epoch, so a reference alone would let two honest blocks of two epochs look like an equivocation.)
+#[must_use]
+pub fn signed_reference(epoch: Epoch, block: &BlockRef) -> [u8; SIGNED_REFERENCE_BYTES] {
+    let mut out = [0; SIGNED_REFERENCE_BYTES];
+    out[..4].copy_from_slice(&epoch.0.to_be_bytes());
+    out[4..].copy_from_slice(&encode_block_ref(block));
+    out
+}
+
 /// Reads `round8 author2 digest32`.
 pub fn read_block_ref(r: &mut Reader<'_>) -> Result<BlockRef, DecodeError> {
     Ok(BlockRef {
@@ -139,8 +152,8 @@ pub struct SignedHeader {
     bytes: Bytes,
     header: Header,
     reference: BlockRef,
-    /// The reference as it is signed from version 2 on.
-    encoded_reference: [u8; BLOCK_REF_BYTES],
+    /// What is signed from version 2 on.
+    signed: [u8; SIGNED_REFERENCE_BYTES],
 }
 
 impl SignedHeader {
@@ -156,7 +169,8 @@ impl SignedHeader {
         r.take("header signature", SIGNATURE_BYTES)?;
         r.finish()?;
         let reference = reference_of(&header, &bytes[..unsigned]);
-        Ok(Self { bytes, header, reference, encoded_reference: encode_block_ref(&reference) })
+        let signed = signed_reference(header.epoch, &reference);
+        Ok(Self { bytes, header, reference, signed })
     }
 
     /// Encodes a header and appends the signature that `sign` makes over it.
@@ -164,11 +178,11 @@ impl SignedHeader {
     pub fn build(header: Header, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE_BYTES]) -> Self {
         let mut bytes = header.encode();
         let reference = reference_of(&header, &bytes);
-        let encoded_reference = encode_block_ref(&reference);
-        let signature = sign(if header.version == 1 { &bytes } else { &encoded_reference });
+        let signed = signed_reference(header.epoch, &reference);
+        let signature = sign(if header.version == 1 { &bytes } else { &signed });
         bytes.put_bytes(&signature);
         assert!(bytes.len() <= HEADER_BYTES_MAX, "a header of {} bytes was built", bytes.len());
-        Self { bytes: bytes.into(), header, reference, encoded_reference }
+        Self { bytes: bytes.into(), header, reference, signed }
     }
 
     /// All bytes, signature included.
@@ -195,7 +209,7 @@ impl SignedHeader {
         if self.header.version == 1 {
             &self.bytes[..self.bytes.len() - SIGNATURE_BYTES]
         } else {
-            &self.encoded_reference
+            &self.signed
         }
     }
 

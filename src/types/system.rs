@@ -1,7 +1,8 @@
 //! System messages: what validators tell each other inside headers.
 
 use super::{
-    BlockRef, CommitIndex, Digest, NodeHash, SIGNATURE_BYTES, encode_block_ref, put_block_ref, read_block_ref,
+    BlockRef, CommitIndex, Digest, Epoch, NodeHash, SIGNATURE_BYTES, SIGNED_REFERENCE_BYTES, put_block_ref,
+    read_block_ref, signed_reference,
 };
 use crate::codec::{DecodeError, Reader, Writer};
 
@@ -60,38 +61,45 @@ pub struct CommitVote {
 /// Two blocks of one author and round, each with the author's signature of its reference: nobody else can make it, and
 /// whoever holds it needs nothing more to know that the author broke the protocol.
 ///
-/// Layout: `{round8 author2 digest32 signature64}` twice, the lower digest first.
+/// Layout: `epoch4`, then `{round8 author2 digest32 signature64}` twice, the lower digest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EquivocationProof {
+    epoch: Epoch,
     first: SignedReference,
     second: SignedReference,
 }
 
-/// A block's reference and its author's signature of it, as headers of version 2 have it.
+/// A block's reference and its author's signature of it, as headers of version 2 have it, but for the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignedReference {
     /// The block.
     pub block: BlockRef,
-    /// Signature of the encoded reference by the author's consensus key.
+    /// Signature of epoch and reference by the author's consensus key.
     pub signature: [u8; SIGNATURE_BYTES],
 }
 
 impl EquivocationProof {
-    /// Puts two references together; `None` unless they are two blocks of one author and round.
+    /// Puts two references of an epoch together; `None` unless they are two blocks of one author and round.
     #[must_use]
-    pub fn new(a: SignedReference, b: SignedReference) -> Option<Self> {
+    pub fn new(epoch: Epoch, a: SignedReference, b: SignedReference) -> Option<Self> {
         let one_slot = (a.block.round, a.block.author) == (b.block.round, b.block.author);
         if !one_slot || a.block.digest == b.block.digest {
             return None;
         }
         let (first, second) = if a.block.digest < b.block.digest { (a, b) } else { (b, a) };
-        Some(Self { first, second })
+        Some(Self { epoch, first, second })
     }
 
     /// The two, the lower digest first. Both are of one author and round.
     #[must_use]
     pub fn references(&self) -> [&SignedReference; 2] {
         [&self.first, &self.second]
+    }
+
+    /// The epoch that both signatures cover.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// One of the two blocks: its author is who is accused.
@@ -101,13 +109,14 @@ impl EquivocationProof {
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let epoch = Epoch(r.u32("evidence epoch")?);
         let mut read = || {
             let block = read_block_ref(r)?;
             Ok(SignedReference { block, signature: r.array("evidence signature")? })
         };
         let (first, second) = (read()?, read()?);
         let at = r.position();
-        let proof = Self::new(first, second).filter(|proof| proof.first == first);
+        let proof = Self::new(epoch, first, second).filter(|proof| proof.first == first);
         proof.ok_or(DecodeError::NotCanonical { what: "evidence of two blocks of one slot", at })
     }
 }
@@ -115,8 +124,8 @@ impl EquivocationProof {
 impl SignedReference {
     /// What the signature covers (behind the domain prefix).
     #[must_use]
-    pub fn signed_bytes(&self) -> [u8; super::BLOCK_REF_BYTES] {
-        encode_block_ref(&self.block)
+    pub fn signed_bytes(&self, epoch: Epoch) -> [u8; SIGNED_REFERENCE_BYTES] {
+        signed_reference(epoch, &self.block)
     }
 }
 
@@ -148,6 +157,7 @@ impl SystemMessage {
                 out.put_bytes(&vote.digest.0);
             }
             Self::Evidence(proof) => {
+                out.put_u32(proof.epoch.0);
                 for reference in proof.references() {
                     put_block_ref(&mut out, &reference.block);
                     out.put_bytes(&reference.signature);

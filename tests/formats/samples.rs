@@ -200,10 +200,10 @@ fn header_2() -> SignedHeader {
     let domain = Domain::new(Purpose::Header, genesis().network());
     let signed = |digest| {
         let block = BlockRef { digest: BlockDigest([digest; 32]), ..block(4, 1) };
-        let bytes = encode_block_ref(&block);
+        let bytes = signed_reference(Epoch(0), &block);
         SignedReference { block, signature: secret(1, 2).sign(&domain, &bytes) }
     };
-    let evidence = EquivocationProof::new(signed(0xb2), signed(0xb1)).unwrap();
+    let evidence = EquivocationProof::new(Epoch(0), signed(0xb2), signed(0xb1)).unwrap();
     let commit = CommitVote { index: CommitIndex(4), digest: Digest([0xaa; 32]) };
     let mut header = Header { version: 2, ..header().header().clone() };
     header.system.push(SystemMessage::CommitVote(commit));

@@ -30,6 +30,8 @@ use account::{Accounts, Shelf};
 const PUSHED_PER_SLOT_MAX: usize = 2;
 /// Suspended headers that are looked at to find out who needs a block.
 const NEED_SEARCH_MAX: usize = 1_024;
+/// Bytes that an ancestor that is waited for takes: its places in two maps, with a set of its own.
+const MISSING_BYTES: usize = 640;
 /// Bytes that a held header takes beside its encoding: its fields, its ancestors again, and its places in maps.
 const HEADER_OVERHEAD_BYTES: usize = 512;
 
@@ -197,6 +199,9 @@ impl BlockManager {
         if known < quota && block.round.0 <= dag.highest_round().0 + self.limits.horizon {
             return Ok(None);
         }
+        if self.is_named_by_honest(block) {
+            return Ok(None);
+        }
         let needed_by = self.needed_by(block);
         if needed_by.is_empty() {
             return Err(Refused);
@@ -209,6 +214,13 @@ impl BlockManager {
             needed_by.into_iter().find(|by| !self.accounts.is_proven(*by) && self.accounts.has_room(*by));
         let payer = payer.or_else(|| Some(block.author).filter(|author| self.accounts.has_room(*author)));
         payer.map(Some).ok_or(Refused)
+    }
+
+    /// Whether a block of an author that is not proven to have equivocated names it. There is one such block for each slot,
+    /// and it names one of each author: few, and what honest validators have named has to get in.
+    fn is_named_by_honest(&self, block: &BlockRef) -> bool {
+        let waiting = self.missing.get(block).into_iter().flatten();
+        waiting.into_iter().any(|by| by.author != block.author && !self.accounts.is_proven(by.author))
     }
 
     /// Authors other than its own that wait for a block, if only through later blocks that wait for it; the nearest first.
@@ -330,7 +342,7 @@ struct Refused;
 
 /// Estimate of the memory of one header.
 pub(super) fn held_bytes(header: &VerifiedHeader) -> usize {
-    2 * header.bytes().len() + HEADER_OVERHEAD_BYTES
+    2 * header.bytes().len() + HEADER_OVERHEAD_BYTES + MISSING_BYTES * ancestors(header).len()
 }
 
 fn slot_range(round: Round, author: AuthorityIndex) -> std::ops::RangeInclusive<BlockRef> {

@@ -26,8 +26,8 @@ use crate::serve::{
     TilePath, TransactionStatus,
 };
 use crate::types::{
-    AuthorityIndex, BLOCK_REF_BYTES, Body, CommitIndex, LeafIndex, NodeHash, Payload, Stub, Transaction,
-    TxId, tx_id,
+    AuthorityIndex, BLOCK_REF_BYTES, Body, CommitIndex, LeafIndex, NodeHash, Payload, SignedReference, Stub,
+    Transaction, TxId, tx_id,
 };
 
 /// Commits that may wait for execution while the node still counts as ready.
@@ -111,7 +111,8 @@ impl Service {
                 name: self.committee.authority(author).name.clone(),
                 round: proof.map(|proof| proof.block().round),
                 evidence: proof.map(|proof| {
-                    let both = proof.references().map(|of| [&of.signed_bytes()[..], &of.signature].concat());
+                    let signed = |of: &SignedReference| of.signed_bytes(proof.epoch());
+                    let both = proof.references().map(|of| [&signed(of)[..], &of.signature].concat());
                     hex::encode(both.concat())
                 }),
             }

@@ -129,7 +129,7 @@ fn accuse(scene: &mut Scene<'_, '_>, mut header: Header) -> Option<crate::types:
     if scene.random().chance(500) {
         forged.signature = scene.random().bytes();
     }
-    let proof = EquivocationProof::new(genuine, forged)?;
+    let proof = EquivocationProof::new(header.epoch, genuine, forged)?;
     header.system.retain(|message| !matches!(message, SystemMessage::Evidence(_)));
     header.system.push(SystemMessage::Evidence(proof));
     scene.did(Attack::FalseEvidence);
