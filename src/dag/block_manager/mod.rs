@@ -183,7 +183,7 @@ impl BlockManager {
             waiting.insert(block);
         }
         self.changes += 1;
-        self.shelves[from.as_usize()].add(block, held_bytes(&header));
+        self.shelves[from.as_usize()].add(block, waiting_bytes(&header));
         self.suspended.insert(block, Suspended { header, from, waits_for });
         Admission::Suspended(news)
     }
@@ -243,7 +243,7 @@ impl BlockManager {
 
     /// Lets headers of higher rounds go that the same peer brought, until there is room for one more.
     fn make_room(&mut self, from: AuthorityIndex, header: &VerifiedHeader) -> bool {
-        let bytes = held_bytes(header);
+        let bytes = waiting_bytes(header);
         let shelf = &self.shelves[from.as_usize()];
         let (mut len, mut held) = (shelf.len(), shelf.bytes());
         let mut evicted = Vec::new();
@@ -342,7 +342,12 @@ struct Refused;
 
 /// Estimate of the memory of one header.
 pub(super) fn held_bytes(header: &VerifiedHeader) -> usize {
-    2 * header.bytes().len() + HEADER_OVERHEAD_BYTES + MISSING_BYTES * ancestors(header).len()
+    2 * header.bytes().len() + HEADER_OVERHEAD_BYTES
+}
+
+/// The same for one that waits for ancestors.
+fn waiting_bytes(header: &VerifiedHeader) -> usize {
+    held_bytes(header) + MISSING_BYTES * ancestors(header).len()
 }
 
 fn slot_range(round: Round, author: AuthorityIndex) -> std::ops::RangeInclusive<BlockRef> {
