@@ -245,7 +245,7 @@ mod tests {
             drawing.round("A B C D-C");
         }
         let mut knowledge = knowing(&drawing, 5);
-        let lacks = vec![(3, vec![(2, 2), (2, 3), (2, 4), (2, 5)])];
+        let lacks = vec![(3, vec![(2, 1), (2, 2), (2, 3), (2, 4), (2, 5)])];
         assert_eq!(pushed(&mut knowledge, &drawing.dag, 6), lacks);
         assert!(pushed(&mut knowledge, &drawing.dag, 7).is_empty(), "it was sent a round ago");
         assert_eq!(pushed(&mut knowledge, &drawing.dag, 10), lacks, "no answer: again");

@@ -10,7 +10,7 @@ const FLOOR_BYTES: usize = 128 << 10;
 const STEP_PART: usize = 64;
 /// A round that takes this many times the best is slow.
 const SLOW_FACTOR: u64 = 4;
-/// Part of the distance by which the memory of the best round moves towards the present one.
+/// Part of itself by which the memory of the best round grows with each round, so that it can be a slower one in time.
 const FORGET_PART: u64 = 256;
 /// Own rounds that may pass without a further one being named,
 pub(super) const UNNAMED_ROUNDS_MAX: u64 = 12;
@@ -38,10 +38,13 @@ impl PayloadCap {
         self.now
     }
 
-    /// A round with something to order took `us`.
-    pub(super) fn round_took(&mut self, us: u64) {
+    /// A round took `us`; `loaded` if it carried a payload.
+    pub(super) fn round_took(&mut self, us: u64, loaded: bool) {
         let best = self.best_us.map_or(us, |best| best.min(us));
-        self.best_us = Some(best + (us - best) / FORGET_PART);
+        self.best_us = Some(best + best / FORGET_PART + 1);
+        if !loaded {
+            return;
+        }
         if us > SLOW_FACTOR * best + self.slack_us {
             self.now = (self.now * 3 / 4).max(FLOOR_BYTES.min(self.most));
         } else {
@@ -59,10 +62,11 @@ mod tests {
         let mut cap = PayloadCap::new(2 << 20, 10_000);
         assert_eq!(cap.bytes(), 2 << 20);
         // A line that takes 20 ms, and one more for each 20 KiB of each block.
+        cap.round_took(20_000, false);
         let mut largest = 0;
         for round in 0..2_000 {
             let us = 20_000 + cap.bytes() as u64 / 20;
-            cap.round_took(us);
+            cap.round_took(us, true);
             if round > 1_000 {
                 largest = largest.max(us);
             }
@@ -74,18 +78,18 @@ mod tests {
     #[test]
     fn it_never_falls_to_nothing_and_comes_back() {
         let mut cap = PayloadCap::new(1 << 20, 1_000);
-        cap.round_took(1_000);
+        cap.round_took(1_000, true);
         for _ in 0..100 {
-            cap.round_took(10_000_000);
+            cap.round_took(10_000_000, true);
         }
         assert_eq!(cap.bytes(), FLOOR_BYTES);
         for _ in 0..100 {
-            cap.round_took(1_000);
+            cap.round_took(1_000, true);
         }
         assert_eq!(cap.bytes(), 1 << 20);
         let mut small = PayloadCap::new(5_000, 1_000);
-        small.round_took(1);
-        small.round_took(1_000_000);
+        small.round_took(1, true);
+        small.round_took(1_000_000, true);
         assert_eq!(small.bytes(), 5_000, "a smaller configured cap stays as it is");
     }
 }

@@ -343,9 +343,8 @@ impl Node {
         self.proposer.last_created_us = now.monotonic_us;
         self.pacemaker.made_round(took);
         // The first round after a quiet time says nothing.
-        if std::mem::replace(&mut self.proposer.was_loaded, !payload.is_empty()) {
-            self.payload_cap.round_took(took);
-        }
+        let loaded = std::mem::replace(&mut self.proposer.was_loaded, !payload.is_empty());
+        self.payload_cap.round_took(took, loaded);
         let payload = Arc::new(payload);
         // The payload goes first: a log that holds an own header holds all of its block, whatever a crash cuts off.
         let payload_seq = (!payload.is_empty())
