@@ -11,7 +11,7 @@ const STEP_PART: usize = 64;
 /// A round that takes this many times the best is slow.
 const SLOW_FACTOR: u64 = 4;
 /// Part of itself by which the memory of the best round grows with each round, so that it can be a slower one in time.
-const FORGET_PART: u64 = 256;
+const FORGET_PART: u64 = 1 << 14;
 /// Own rounds that may pass without a further one being named,
 pub(super) const UNNAMED_ROUNDS_MAX: u64 = 12;
 /// and least leader timeouts: where rounds are short and a line is long, many rounds pass before an answer comes.
