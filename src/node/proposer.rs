@@ -383,8 +383,10 @@ impl Node {
     /// before.
     fn choose_ancestors(&mut self, round: Round) -> Vec<BlockRef> {
         let mut own = self.proposer.last;
-        if own.round <= self.rejoin.floor() {
-            // An own block that came back from a peer after the log was lost; its payload may be nowhere.
+        let is_here = own.round <= self.dag.gc_round() || self.dag.get(&own).is_some_and(|e| e.available);
+        if own.round <= self.rejoin.floor() || !is_here {
+            // An own block that came back from a peer, after the log was lost or because somebody else has the key too. Its
+            // payload may be nowhere.
             let available = self.dag.latest_available(own.author, round);
             own = available.unwrap_or_else(|| self.committee.genesis_block(own.author));
         }

@@ -122,6 +122,16 @@ mod tests {
         );
     }
 
+    /// In these a twin named a block of its other life without having its payload, or a peer's window stayed full of what
+    /// nobody takes.
+    #[test]
+    fn cases_that_failed_once_hold() {
+        for seed in [165, 373, 442, 1514, 1697, 1936, 2017, 2237, 2452, 2546, 2646, 2710] {
+            let validators = if seed % 3 == 0 { 7 } else { 4 };
+            run(seed, validators).unwrap_or_else(|violation| panic!("case {seed}: {violation}"));
+        }
+    }
+
     #[test]
     fn a_case_is_the_same_twice() {
         assert_eq!(run(5, 4).unwrap(), run(5, 4).unwrap());
