@@ -241,7 +241,8 @@ impl Act for ForgetOwn {
         let fresh = self.masks.get(&header.reference()).is_none();
         let mask = self.masks.put_on(scene, &header, |scene, header| {
             // Its own block of the round before counts for the quorum of parents: another has to be there instead.
-            let parents = header.ancestors.iter().skip(1).filter(|a| a.round.next() == header.round).count();
+            let parents =
+                header.ancestors.iter().skip(1).filter(|a| a.round == header.round.previous()).count();
             let quorum = scene.view.committee.quorum_threshold().0;
             if !older.is_empty() && parents as u64 >= quorum {
                 header.ancestors[0] = older[scene.random().index(older.len())];

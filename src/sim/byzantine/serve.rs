@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Act, Attack, MEMORY_MAX, Outgoing, Post, Scene};
 use crate::limits::{FETCH_REFS_MAX, FETCH_ROUNDS_MAX};
-use crate::types::{BlockDigest, BlockRef, FetchRequest, PeerMessage, Round};
+use crate::types::{BlockDigest, BlockRef, FetchRequest, PeerMessage, Round, SignedHeader};
 
 /// See [`Attack::Amplify`].
 #[derive(Debug)]
@@ -116,8 +116,9 @@ impl Act for LieToFetchers {
                 };
                 PeerMessage::Payload { block: *block, bytes }
             }
-            PeerMessage::Latest { nonce, .. } if scene.random().chance(500) => {
-                PeerMessage::Latest { nonce: *nonce, header: None }
+            PeerMessage::Latest { nonce, header } if scene.random().chance(700) => {
+                scene.did(Attack::LieToFetchers);
+                latest(scene, *nonce, header.as_ref())
             }
             PeerMessage::Payload { .. }
             | PeerMessage::Header(_)
@@ -126,4 +127,24 @@ impl Act for LieToFetchers {
         };
         vec![(to, Outgoing::Message(lie))]
     }
+}
+
+/// A claim of another last own header than the true one: none, an old one, one of a round that never will be; or the answer to
+/// another question.
+fn latest(scene: &mut Scene<'_, '_>, nonce: u64, header: Option<&SignedHeader>) -> PeerMessage {
+    let own = scene.own();
+    let header = match scene.random().below(4) {
+        0 => None,
+        1 => scene.memory.headers.values().find(|old| old.header().author == own).cloned(),
+        2 => return PeerMessage::Latest { nonce: !nonce, header: header.cloned() },
+        _ => header.map(|header| {
+            let mut absurd = header.header().clone();
+            absurd.round = Round(u64::MAX);
+            for ancestor in &mut absurd.ancestors {
+                ancestor.round = absurd.round.previous();
+            }
+            scene.sign(absurd)
+        }),
+    };
+    PeerMessage::Latest { nonce, header }
 }
