@@ -78,7 +78,7 @@
 //! (smoothed mean and deviation as in RFC 6298), within configured bounds. A few slow ones so cannot stretch it. After four
 //! waits in vain without a commit it doubles, and again after four more, until something commits: so it outgrows whatever
 //! delay the network settles at, and the proof of liveness needs no more. When C1 holds, a validator still gives the
-//! others that were there in the round before a short grace, at most a quarter of a round, as long as they are usually late:
+//! others that were there in the round before a grace: twice as long as they are usually late, and never more than a round takes:
 //! with a slot for every validator, a block that some name in time and some do not is neither committed nor skipped directly, and
 //! everything behind it waits. Nobody waits for who is always later than the grace. See `node::pacemaker`.
 //!
