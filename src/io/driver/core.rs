@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::TrySendError;
 use tracing::{debug, error, warn};
 
 use super::checked::CheckedPayloads;
 use super::clock::Clock;
-use super::execution::Order;
+use super::execution::{Order, OrderSender};
 use super::inbox::{Gone, Inbox, Mail};
 use super::librarian::Desk;
 use super::load::{CoreLoad, LoadMeter};
@@ -133,7 +133,7 @@ pub(super) struct Core {
     pub(super) signals: Arc<Signals>,
     pub(super) inbox: Inbox,
     pub(super) log: LogWriter,
-    pub(super) executor: Sender<Order>,
+    pub(super) executor: OrderSender,
     pub(super) librarian: Desk,
     pub(super) pool: Arc<VerifyPool>,
     pub(super) outgoing: Outgoing,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use tracing::info;
 
 use super::core::Signals;
@@ -12,6 +12,7 @@ use super::inbox::{CoreSender, Mail};
 use crate::crypto::SecretKey;
 use crate::error::StorageError;
 use crate::execute::{Executor, LedgerHead, SubDag};
+use crate::io::bell::Bell;
 use crate::io::files::write_atomically;
 use crate::io::state_store::StateStore;
 use crate::io::tile_store::TileStore;
@@ -22,6 +23,8 @@ use crate::types::{AuthorityIndex, LeafIndex};
 
 /// Time between two moments at which the state is made durable. What is lost in between is executed again from the log.
 const PERSIST_EVERY: Duration = Duration::from_secs(5);
+/// Longest sleep without an order.
+const SLEEP_MAX: Duration = Duration::from_millis(250);
 /// Commits after whose execution the core is told, though more wait.
 const TOLD_TOGETHER: usize = 8;
 /// Mode of the published checkpoint: anybody may read it.
@@ -36,6 +39,66 @@ pub(super) enum Order {
     Execute(Box<SubDag>),
     /// Publish a certified checkpoint.
     Publish(Box<CertifiedHead>),
+}
+
+/// Hands orders to the executor, and wakes it.
+#[derive(Debug)]
+pub(super) struct OrderSender {
+    /// Taken at the end, so that the executor sees that no more come when it is woken.
+    queue: Option<Sender<Order>>,
+    bell: Arc<Bell>,
+}
+
+/// The executor's end.
+#[derive(Debug)]
+pub(super) struct Orders {
+    queue: Receiver<Order>,
+    bell: Arc<Bell>,
+}
+
+/// A queue with room for `orders`.
+pub(super) fn order_queue(orders: usize) -> (OrderSender, Orders) {
+    let (sender, queue) = bounded(orders);
+    let bell = Arc::new(Bell::new(1));
+    (OrderSender { queue: Some(sender), bell: Arc::clone(&bell) }, Orders { queue, bell })
+}
+
+impl OrderSender {
+    /// Queues an order, or gives it back if the queue is full. Never waits.
+    pub(super) fn try_send(&self, order: Order) -> Result<(), TrySendError<Order>> {
+        match &self.queue {
+            Some(queue) => queue.try_send(order)?,
+            None => return Err(TrySendError::Disconnected(order)),
+        }
+        self.bell.ring();
+        Ok(())
+    }
+}
+
+impl Drop for OrderSender {
+    fn drop(&mut self) {
+        self.queue = None;
+        self.bell.ring();
+    }
+}
+
+impl Orders {
+    /// The next order, waited for until `end`; `Err` once no more can come.
+    fn next(&self, end: Instant) -> Result<Option<Order>, TryRecvError> {
+        loop {
+            match self.queue.try_recv() {
+                Ok(order) => return Ok(Some(order)),
+                Err(TryRecvError::Empty) => {}
+                Err(end @ TryRecvError::Disconnected) => return Err(end),
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            // It is rung for the end too; should that ring come just before the sleep, the sleep's own end is soon enough.
+            self.bell.sleep(0, Some(left.min(SLEEP_MAX)), || !self.queue.is_empty());
+        }
+    }
 }
 
 /// The latest published checkpoint.
@@ -79,7 +142,7 @@ pub(super) struct Execution {
     pub(super) checkpoint_file: PathBuf,
     pub(super) shown: Arc<Shown>,
     pub(super) signals: Arc<Signals>,
-    pub(super) orders: Receiver<Order>,
+    pub(super) orders: Orders,
     pub(super) core: CoreSender,
 }
 
@@ -89,11 +152,7 @@ impl Execution {
         let mut persisted = Instant::now();
         let mut dirty = false;
         loop {
-            let first = match self.orders.recv_timeout(PERSIST_EVERY) {
-                Ok(order) => Some(order),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
+            let Ok(first) = self.orders.next(Instant::now() + PERSIST_EVERY) else { break };
             dirty |= first.is_some();
             let done = self.work(first);
             let persist = dirty && persisted.elapsed() >= PERSIST_EVERY;
@@ -124,7 +183,7 @@ impl Execution {
                 Order::Execute(dag) => executed.push(Mail::Input(self.execute(&dag)?)),
                 Order::Publish(head) => self.publish(*head)?,
             }
-            next = if executed.len() < TOLD_TOGETHER { self.orders.try_recv().ok() } else { None };
+            next = if executed.len() < TOLD_TOGETHER { self.orders.queue.try_recv().ok() } else { None };
         }
         if !executed.is_empty() {
             // The core is gone if nobody listens; then nothing is to be acknowledged either.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::checked::CheckedPayloads;
 use super::clock::Clock;
 use super::core::{Core, Signals, Waiting as Refused};
-use super::execution::{Execution, Shown, last_published, mend_tiles};
+use super::execution::{Execution, Shown, last_published, mend_tiles, order_queue};
 use super::inbox::{CoreSender, Inbox};
 use super::intake::{Intake, Replies, Waiting};
 use super::ledger::Service;
@@ -405,7 +405,7 @@ impl Wiring<'_> {
         let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
         let (replay_until, shown) = (data.last_commit(), data.shown(&checkpoint_keys));
-        let (orders_tx, orders) = bounded(ORDERS_MAX);
+        let (orders_tx, orders) = order_queue(ORDERS_MAX);
         let (questions_tx, questions) = bounded(QUESTIONS_MAX);
         let intake = || self.intake(&clock, &pool, &waiting);
         let clients = self.start_clients(&handle, intake())?;
