@@ -17,6 +17,9 @@ use crate::types::{AuthorityIndex, Round};
 
 /// Rounds whose moments are remembered, so that blocks that come late are measured too.
 const MOMENTS_MAX: usize = 32;
+/// Multiple of the least wait that a measurement counts for at most. What takes longer is an outage: it says nothing about
+/// how late blocks are, and waits that had learned from it would take minutes to forget it.
+const OUTAGE_FACTOR: u64 = 4;
 /// Waits in vain without a commit before the wait is doubled, and again after as many.
 const PATIENCE: u32 = 4;
 /// Doublings at most; the configured bound comes first.
@@ -94,12 +97,18 @@ impl Pacemaker {
             // Too old to tell.
             Err(_) => return,
         };
+        let late = late.min(self.longest_us());
         self.lateness[author.as_usize()].observe(late);
     }
 
     /// An own block was made `us` after the one before it.
     pub(super) fn made_round(&mut self, us: u64) {
+        let us = us.min(self.longest_us());
         self.round_us.observe(us);
+    }
+
+    fn longest_us(&self) -> u64 {
+        OUTAGE_FACTOR * self.leader_timeout_min_us
     }
 
     /// A leader was waited for in vain.
@@ -136,7 +145,7 @@ impl Pacemaker {
         let most = self.round_us.mean;
         // Who is always later than the grace is not waited for at all: the wait would be in vain. For the others there is always
         // some: a wait for who comes costs little, and who does not come is waited for in one round only.
-        if lateness.mean > most { 0 } else { (2 * lateness.bound()).clamp(most / GRACE_PART, most) }
+        if lateness.mean >= most { 0 } else { (2 * lateness.bound()).clamp(most / GRACE_PART, most) }
     }
 
     /// Smoothed time between own blocks.
@@ -180,6 +189,20 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_is_forgotten_within_some_rounds() {
+        let mut pacemaker = pacemaker();
+        run(&mut pacemaker, 1..100, [0, 1_000, 1_000, 1_000]);
+        for author in (0..4).map(AuthorityIndex) {
+            pacemaker.came(author, Round(99), 60_000_000);
+        }
+        pacemaker.made_round(60_000_000);
+        assert!(pacemaker.leader_timeout_us(&committee(4)) < 400_000);
+        run(&mut pacemaker, 700..720, [0, 1_000, 1_000, 1_000]);
+        assert!(pacemaker.leader_timeout_us(&committee(4)) < 50_000);
+        assert!(pacemaker.round_us() <= 80_000);
+    }
+
+    #[test]
     fn waits_in_vain_double_it_up_to_its_bound_and_a_commit_ends_that() {
         let mut pacemaker = pacemaker();
         let mut seen = Vec::new();
@@ -196,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_grace_follows_each_author_and_nobody_waits_for_those_who_are_always_too_late() {
-        let mut pacemaker = pacemaker();
+        let mut pacemaker = Pacemaker::new(&committee(4), &Pace::default());
         run(&mut pacemaker, 1..200, [0, 2_000, 20_000, 190_000]);
         let grace = [0, 1, 2, 3].map(|author| pacemaker.grace_us(AuthorityIndex(author)));
         assert_eq!((grace[0], grace[1], grace[3]), (12_500, 12_500, 0));

@@ -22,6 +22,8 @@ use crate::types::{
 /// Payload bytes of own blocks that are not executed yet. Above it they go out empty: nobody names them, or execution is behind.
 const OWN_BYTES_MAX: usize = 32 << 20;
 
+/// Multiple of the least wait for a leader after which, twice, an own header goes out again at the latest.
+const RESEND_FACTOR: u64 = 5;
 /// Rounds back from the quorum's that a validator looks at to go on after it was away for long.
 const REENTRY_ROUNDS: usize = 64;
 
@@ -157,9 +159,10 @@ impl Node {
     }
 
     fn resend_at(&self) -> u64 {
-        let wait =
-            self.pacemaker.leader_timeout_us(&self.committee).max(self.config.pace.idle_round_interval_us);
-        self.proposer.last_sent_us + 2 * wait
+        let pace = &self.config.pace;
+        let timeout =
+            self.pacemaker.leader_timeout_us(&self.committee).min(RESEND_FACTOR * pace.leader_timeout_min_us);
+        self.proposer.last_sent_us + 2 * timeout.max(pace.idle_round_interval_us)
     }
 
     /// Makes the next own block if the pacemaker allows it. Returns whether it did: there may be another to make.

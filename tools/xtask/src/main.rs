@@ -14,7 +14,7 @@ Development tasks of Salus.
 
 USAGE
   cargo xtask test             every test: unit, integration, documentation; then the release build
-                               and 200 simulated networks, and one planted mistake after another
+                               and what has to hold in the simulator, and one planted mistake after another
   cargo xtask lint [--strict]  formatting, clippy, documentation, licences and sources of dependencies;
                                with --strict a missing cargo-deny fails instead of being skipped
 ";
@@ -69,10 +69,7 @@ fn test_steps() -> Vec<Step> {
         vec![cargo("tests", &["test", "--workspace", "--locked", "--no-fail-fast", "--quiet"])]
     };
     steps.push(cargo("release build", &["build", "--release", "--workspace", "--locked"]));
-    steps.push(cargo(
-        "simulator",
-        &["run", "--release", "--locked", "--package", "simulate", "--", "--seeds", "200", "--seconds", "60"],
-    ));
+    steps.push(cargo("simulator", &["run", "--release", "--locked", "--package", "simulate", "--", "ci"]));
     steps.push(cargo(
         "planted mistakes",
         &["run", "--release", "--locked", "--package", "simulate", "--features", "planted", "--", "planted"],
