@@ -89,7 +89,7 @@ fn each_kind_of_fault_happens_and_can_be_switched_off() {
         sum.drifting += report.drifting;
         assert!(report.core_drain_us < 60_000_000, "{report:?}");
     }
-    assert!(sum.slow_hosts > 3 && sum.lossy_hosts > 1 && sum.disk_errors > 0 && sum.drifting > 0, "{sum:?}");
+    assert!(sum.slow_hosts > 0 && sum.lossy_hosts > 0 && sum.disk_errors > 0 && sum.drifting > 0, "{sum:?}");
     let none = SimConfig { kinds: Faults::NONE.with(FaultKind::Restart), ..short(20) };
     let report = run(200, &none).unwrap();
     assert_eq!((report.partitions, report.replayed_messages, report.disk_errors), (0, 0, 0));
