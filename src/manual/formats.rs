@@ -66,6 +66,7 @@
 //! | 1 header | a header with its signature |
 //! | 2 payload | `block42`, then the payload |
 //! | 3 commit | a commit |
+//! | 5 rejoin | `round8`: the log before this one was lost; no own block up to this round, 0 while that is not known |
 //!
 //! Segments, groups and checksums around them: [`crate::log`].
 //!
@@ -95,15 +96,17 @@
 //!
 //! | between validators | type | body, and its limit |
 //! |---|---|---|
-//! | hello | 1 | `version2 network8`, version 1 |
+//! | hello | 1 | `version2 network8`, version 1 or 2, the one that TLS agreed on by ALPN (`salus/1`, `salus/2`) |
 //! | header | 2 | a header; 64 KiB |
 //! | payload | 3 | `block42`, payload; 4 MiB + 64 |
 //! | fetch headers, fetch payloads | 4, 5 | `n2 {block42}*`, n ≤ 256 |
 //! | fetch range | 6 | `from8 rounds8`, rounds ≤ 64 |
 //! | headers | 7 | `{len4 header}*`; 1 MiB + 64 KiB |
+//! | fetch latest | 8 | `nonce8`; version 2 |
+//! | latest | 9 | `nonce8`, then the last own header or nothing; version 2 |
 //!
 //! | from and to clients | type | body |
 //! |---|---|---|
-//! | hello | 1 | as above |
+//! | hello | 1 | as above, version 1 |
 //! | submit | 2 | `request8`, transaction |
 //! | reply | 3 | `request8 tag1` and by tag: 1 accepted; 2 refused `len1 code len2 message`; 3 executed `leaf8 violation1`; 4 duplicate `leaf8`; 5 skipped `reason1` |

@@ -27,7 +27,8 @@
 //!
 //! An honest author makes one block for each round. Two blocks of one author in one round are an **equivocation**. Both may
 //! enter the DAG; an honest validator names at most one of them, ever. The two references with their signatures are a **proof**
-//! of 216 bytes that nobody but the author can make. Who has one puts it into its next header, once; so all have it within
+//! of 216 bytes that nobody but the author can make. Who has one puts it into its next header, and again after a pause
+//! while others still name such blocks; so all have it within
 //! two rounds, and operators see it in the log, the status and the metrics. What a proven equivocator makes up to `gc_depth`
 //! rounds after its last known offence is left out of own blocks, and its silence is not waited for: such blocks get no farther than
 //! those who do not know yet carry them. It costs nothing but the offender's own say: the honest are a quorum without it.
@@ -95,8 +96,8 @@
 //!
 //! **Payload**: what the pool holds, up to the limits of a block, in the order of arrival. The cap in bytes follows round times:
 //! it grows by addition while they keep their best pace and shrinks by a quarter with each round four times slower, so that
-//! blocks do not grow because rounds slow, and slow them further. A validator that f + 1 of the stake have not named for twelve rounds
-//! proposes none. If too many committed transactions wait
+//! blocks do not grow because rounds slow, and slow them further. A validator of which f + 1 of the stake
+//! have named no further block for twelve rounds and eight least leader timeouts proposes none. If too many committed transactions wait
 //! for execution (`execution_backlog_max`), or too many bytes of own blocks do, blocks go out empty until execution has caught
 //! up. They also do while block time is more than five minutes behind the clock, as at the first commit of a network or after
 //! an outage of all: transactions of now would be skipped for their time. At four times that backlog a validator takes no more
@@ -238,7 +239,7 @@
 //! # Versions
 //! TLS negotiates the newest version of the protocol that both ends speak. Frames of version 2 go to peers that speak it. Headers go to
 //! everybody, so a validator makes headers of version 2 once each other one has said since its start that it reads them, or once
-//! the DAG holds one. Validators are upgraded one after another, and the last one switches the network over.
+//! f + 1 of the stake have made one (an honest one of them knew; before that such a header is not taken). Validators are upgraded one after another, and the last one switches the network over.
 //!
 //! # Checkpoints
 //! Execution marks a commit as **due** when the log has grown since the last checkpoint and `checkpoint_interval_ms` of block time

@@ -7,7 +7,9 @@
 //!   whose ancestors are all here is never suspended, hence never charged; what is missing is fetched from the lowest round up, and
 //!   what lies more than a few rounds ahead in causal order, so a few rounds of room are enough for an honest peer to be of use.
 //! - **Slots.** Of an author one block of each round is taken, and a second, since it proves the equivocation. More of one
-//!   slot, and any second block of an author that is proven already, enter only if another block needs them. Needing is charged too:
+//!   slot, and any second block of an author that is proven already, enter only if another block needs them. One that a block
+//!   of an author names which has not equivocated enters freely: such authors have one block a slot, so these are few.
+//!   Other needing is charged:
 //!   to the nearest author that names the block, directly or through others, and has not equivocated itself; or, if only
 //!   equivocators do, to the block's own author. Each has an account of [`ManagerLimits::extra_blocks`] blocks above garbage
 //!   collection. An author that has not equivocated has one chain of blocks, the same for everybody, so what its account holds is
