@@ -79,13 +79,13 @@ pub enum Violation {
         /// The limit of each.
         limit: usize,
     },
-    /// A validator makes rounds and commits nothing.
-    #[error("validator {host} made {rounds} rounds without a commit")]
+    /// A validator makes blocks and commits nothing.
+    #[error("validator {host} made {blocks} blocks without a commit")]
     Burns {
         /// Who.
         host: usize,
         /// How many.
-        rounds: u64,
+        blocks: u64,
     },
     /// A damaged log was opened as if it were whole.
     #[error("validator {host} opened a log with {damage} in it as if it were whole")]

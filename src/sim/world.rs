@@ -31,8 +31,17 @@ const STRIDE_US: u64 = 10 * SECOND_US;
 /// Blocks that each validator's share of the DAG may come to: twice garbage collection's depth, the horizon for what is
 /// ahead, and room for a committee that cannot commit for a while.
 const SHARE_MAX: usize = 1_024;
-/// Rounds without a commit that are still bad luck.
-const BARREN_ROUNDS_MAX: u64 = 512;
+/// Own blocks without a commit that are still bad luck.
+const BARREN_BLOCKS_MAX: u64 = 512;
+
+/// How far a host has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    commit: CommitIndex,
+    own_round: Round,
+    /// Own blocks made since that commit.
+    barren: u64,
+}
 
 /// Hears each line of the trace.
 pub type Observer = Box<dyn FnMut(&str) + Send>;
@@ -99,8 +108,8 @@ pub(super) struct World {
     pub(super) open: Vec<usize>,
     /// Hosts that lost what they had made durable, at some time.
     pub(super) hurt: BTreeSet<usize>,
-    /// For each host its last commit, and the round of its last own block when it was made.
-    progress: Vec<(CommitIndex, Round)>,
+    /// How far each host has come.
+    progress: Vec<Progress>,
     /// When blocks were made, and transactions submitted.
     pub(super) probe: Probe,
     observer: Option<Observer>,
@@ -150,7 +159,7 @@ impl World {
             loaded: true,
             open: (0..hosts.len()).filter(|host| !never_runs(config, *host)).collect(),
             hurt: BTreeSet::new(),
-            progress: vec![(CommitIndex(0), Round(0)); hosts.len()],
+            progress: vec![Progress::default(); hosts.len()],
             probe: Probe::default(),
             observer: None,
             hosts,
@@ -241,13 +250,13 @@ impl World {
             let (blocks, suspended) = (stats.dag_blocks, stats.suspended);
             return Err(Violation::Memory { host, blocks, suspended, limit });
         }
-        let (commit, since) = &mut self.progress[host];
-        if *commit != stats.commit || stats.own_round < *since {
-            (*commit, *since) = (stats.commit, stats.own_round);
-        }
-        let rounds = stats.own_round.0 - since.0;
-        if rounds > BARREN_ROUNDS_MAX && self.is_honest(host) {
-            return Err(Violation::Burns { host, rounds });
+        // Blocks and not rounds: who comes back makes its next block as many rounds later as it was away.
+        let Progress { commit, own_round, barren } = &mut self.progress[host];
+        *barren = if *commit == stats.commit { *barren + u64::from(*own_round != stats.own_round) } else { 0 };
+        (*commit, *own_round) = (stats.commit, stats.own_round);
+        let blocks = *barren;
+        if blocks > BARREN_BLOCKS_MAX && self.is_honest(host) {
+            return Err(Violation::Burns { host, blocks });
         }
         Ok(())
     }
