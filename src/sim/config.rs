@@ -179,8 +179,9 @@ pub struct SimConfig {
     pub clock_skew_ms: u64,
     /// How long things take.
     pub services: Services,
-    /// Whether the latency of every block is noted.
-    pub measure: bool,
+    /// From which moment on the latency of every block and transaction is noted, microseconds; clients turn to honest validators
+    /// alone then. Block time first has to come near the clock, and clients have to register keys.
+    pub measure_from_us: Option<u64>,
     /// Whether logs keep what is written: without it a run takes memory that does not grow, and nobody may restart.
     pub keep_log: bool,
     /// Whether all start with version 1 of the protocol and are restarted, one after another, with the newest.
@@ -204,7 +205,7 @@ impl Default for SimConfig {
             lossy_per_mille: 0,
             clock_skew_ms: 5_000,
             services: Services::default(),
-            measure: false,
+            measure_from_us: None,
             keep_log: true,
             upgrade: false,
             canary: false,

@@ -27,15 +27,23 @@ impl World {
         }
         let way = self.config.services.client_us;
         for request in requests {
-            let host = self.open[self.random.index(self.open.len())];
+            let host = self.draw_open();
             self.after_span(way, Event::Submit { client, request, host });
             // Sometimes to a second validator too: executed once all the same.
             if self.random.chance(50) {
-                let host = self.open[self.random.index(self.open.len())];
+                let host = self.draw_open();
                 self.after_span(way, Event::Submit { client, request, host });
             }
         }
         self.after_span(self.config.services.think_us, Event::Load { client });
+    }
+
+    /// Whom a client turns to. Where latency is measured it is not a liar: that would measure how patient clients are.
+    fn draw_open(&mut self) -> usize {
+        let measures = self.config.measure_from_us.is_some();
+        let open: Vec<usize> =
+            self.open.iter().copied().filter(|host| !measures || self.is_honest(*host)).collect();
+        open[self.random.index(open.len())]
     }
 
     pub(super) fn submit(&mut self, client: usize, request: u64, host: usize) -> Result<(), Violation> {

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{SECOND_US, World};
+use super::world::World;
 use crate::consensus::Commit;
 use crate::node::LogRecord;
 use crate::types::BlockRef;
-
-/// Nothing is measured before: block time first has to come near the clock, and clients have to register keys.
-const WARM_UP_US: u64 = 3 * SECOND_US;
 
 /// When what is under way began.
 #[derive(Debug, Default)]
@@ -18,14 +15,18 @@ pub(super) struct Probe {
 }
 
 impl World {
+    fn is_measured(&self) -> bool {
+        self.config.measure_from_us.is_some_and(|from| self.now_us >= from)
+    }
+
     /// A validator writes a record.
     pub(super) fn measure_record(&mut self, host: usize, record: &LogRecord) {
-        if !self.config.measure || !self.is_honest(host) {
+        if !self.is_measured() || !self.is_honest(host) {
             return;
         }
         match record {
             LogRecord::Header(header) if header.header().author == self.authority(host) => {
-                if self.loaded && self.now_us >= WARM_UP_US {
+                if self.loaded {
                     self.probe.blocks.insert(header.reference(), self.now_us);
                 }
             }
@@ -43,7 +44,7 @@ impl World {
 
     /// A client submits a transaction for the first time.
     pub(super) fn measure_submission(&mut self, client: usize, request: u64) {
-        if self.config.measure && self.now_us >= WARM_UP_US {
+        if self.is_measured() {
             self.probe.submissions.insert((client, request), self.now_us);
         }
     }

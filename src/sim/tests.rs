@@ -137,7 +137,7 @@ fn measured(validators: usize, seconds: u64) -> SimConfig {
         faults: false,
         clock_skew_ms: 0,
         services: Services { think_us: (1_000, 20_000), ..Services::instant() },
-        measure: true,
+        measure_from_us: Some(3_000_000),
         ..short(seconds)
     }
 }

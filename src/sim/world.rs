@@ -252,7 +252,8 @@ impl World {
         }
         // Blocks and not rounds: who comes back makes its next block as many rounds later as it was away.
         let Progress { commit, own_round, barren } = &mut self.progress[host];
-        *barren = if *commit == stats.commit { *barren + u64::from(*own_round != stats.own_round) } else { 0 };
+        *barren =
+            if *commit == stats.commit { *barren + u64::from(*own_round != stats.own_round) } else { 0 };
         (*commit, *own_round) = (stats.commit, stats.own_round);
         let blocks = *barren;
         if blocks > BARREN_BLOCKS_MAX && self.is_honest(host) {

@@ -36,6 +36,32 @@ pub fn run(seed: u64, config: &SimConfig, attacks: Option<&[Attack]>) -> Result<
     run_cast(seed, config, cast(seed, config.validators, attacks))
 }
 
+/// What a single Byzantine validator does to the slots that it leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// A third of the others does not get its headers, unless they ask.
+    Withhold,
+    /// It makes two blocks in each round and gives each to a part of the others.
+    Equivocate,
+}
+
+/// Runs one world in which the last validator does harm in every round, and the others are honest.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub fn run_harmed(seed: u64, config: &SimConfig, harm: Harm) -> Result<Report, Violation> {
+    let mut random = Random::new(seed ^ 0x6861_726d);
+    let act: Box<dyn Act> = match harm {
+        Harm::Withhold => Box::new(withhold::Withhold::headers_from_a_third()),
+        Harm::Equivocate => Box::new(headers::Equivocate::draw(&mut random)),
+    };
+    let hours = Hours { always: true, on: true, until_us: 0, unasked_us: 0 };
+    let adversary = Adversary { acts: vec![(act, hours)], ..Adversary::new(&[], true, &mut random) };
+    let mut cast = Cast::default();
+    cast.intercepts.insert(config.validators.saturating_sub(1), Box::new(adversary));
+    run_cast(seed, config, cast)
+}
+
 /// Up to f Byzantine validators, at least one.
 pub(super) fn cast(seed: u64, validators: usize, attacks: Option<&[Attack]>) -> Cast {
     let mut random = Random::new(seed ^ 0x6c69_6172);

@@ -107,3 +107,16 @@ fn thousands_of_mutants_stop_nobody() {
     }
     assert!(mutants > 1_000, "{mutants}");
 }
+
+/// Of the measurement of latency: both harms are done to honest validators that clients hear from all the same.
+#[test]
+fn a_single_liar_does_its_harm_and_blocks_are_measured() {
+    for (harm, attack) in [(Harm::Withhold, Attack::WithholdHeaders), (Harm::Equivocate, Attack::Equivocate)]
+    {
+        let config = SimConfig { measure_from_us: Some(2_000_000), ..short(6) };
+        let report = run_harmed(1, &config, harm).unwrap();
+        assert!(report.lies[&attack] > 10, "{report:?}");
+        assert!(report.block_latency_us.len() > 30 && report.client_latency_us.len() > 10, "{report:?}");
+        assert_eq!(report.convicted, u64::from(harm == Harm::Equivocate));
+    }
+}

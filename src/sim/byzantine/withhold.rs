@@ -24,6 +24,11 @@ impl Withhold {
         Self::draw(Attack::WithholdHeaders, random)
     }
 
+    /// Headers, from every third validator; who asks for one gets it.
+    pub(super) fn headers_from_a_third() -> Self {
+        Self { attack: Attack::WithholdHeaders, from: 0x9249_2492_4924_9249, answers: true }
+    }
+
     pub(super) fn payloads(random: &mut Random) -> Self {
         Self::draw(Attack::WithholdPayloads, random)
     }
