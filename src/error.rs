@@ -60,6 +60,9 @@ pub enum PeerError {
     /// A payload that is not what the header commits to.
     #[error("payload of {0} does not match its header")]
     PayloadMismatch(BlockRef),
+    /// Commits that are no chain, or that no quorum certifies.
+    #[error("commits {0}")]
+    FalseCommits(&'static str),
     /// Something that was not asked for.
     #[error("{0} that was not asked for")]
     Unsolicited(&'static str),

@@ -60,5 +60,9 @@ pub const PEER_FRAME_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 64;
 pub const FETCH_REFS_MAX: usize = 256;
 /// Most rounds of one range request.
 pub const FETCH_ROUNDS_MAX: u64 = 64;
-/// Most bytes of headers of one answer.
+/// Most bytes of headers, or of commits, of one answer.
 pub const FETCH_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Most commits of one answer.
+pub const FETCH_COMMITS_MAX: usize = 1_024;
+/// Most bytes of the headers that certify the last of them.
+pub const CERTIFICATE_BYTES_MAX: usize = 2 << 20;

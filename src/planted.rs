@@ -47,6 +47,11 @@ pub enum Bug {
     ReplayWindowLost,
     /// Block time is that of the latest parent, which one liar can push ahead.
     TimeOfTheLast,
+    /// A validator that lost its log signs again once the first peer has said what it made last. It may have signed more
+    /// than that one knows of.
+    RejoinAtOnce,
+    /// Who is behind takes commits from whoever votes for them, however few that are.
+    CertificateOfOne,
     /// No equation is multiplied by the cofactor. What has a part of small order is refused alone, and accepted in a batch
     /// whenever its random coefficient is a multiple of eight: validators disagree.
     BatchWithoutCofactor,
@@ -54,7 +59,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::QuorumOf2f,
         Self::CommitByOneCertificate,
         Self::SkipByFewer,
@@ -74,6 +79,8 @@ impl Bug {
         Self::ExecuteBeforeDurable,
         Self::ReplayWindowLost,
         Self::TimeOfTheLast,
+        Self::RejoinAtOnce,
+        Self::CertificateOfOne,
         Self::BatchWithoutCofactor,
     ];
 }

@@ -107,6 +107,7 @@ fn show(blocks: &Path, report: &CheckReport, out: &mut dyn Write) -> Result<(), 
             Some(RecordKind::Header) => "headers".to_owned(),
             Some(RecordKind::Payload) => "payloads".to_owned(),
             Some(RecordKind::Commit) => "commits".to_owned(),
+            Some(RecordKind::Certificate) => "certificates".to_owned(),
             Some(RecordKind::Rejoin) => "marks of a lost log".to_owned(),
             None => format!("kind {code}"),
         };

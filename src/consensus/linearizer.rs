@@ -112,6 +112,12 @@ impl Linearizer {
         self.index
     }
 
+    /// Digest of the last commit; zero before the first.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// Blocks of this round and below enter no commit any more: `gc_depth` rounds below the last committed leader.
     #[must_use]
     pub fn gc_round(&self) -> Round {
@@ -142,6 +148,24 @@ impl Linearizer {
             Commit { index: CommitIndex(self.index.0 + 1), leader, time, previous: self.digest, blocks };
         self.resume(&commit);
         commit
+    }
+
+    /// Takes over a commit that others decided and certified: the one behind the last, with all of its blocks in the DAG and
+    /// none of them in a commit.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn apply(&mut self, dag: &mut DagState, commit: &Commit) {
+        assert_eq!(
+            (commit.index.0, commit.previous),
+            (self.index.0 + 1, self.digest),
+            "commits form a chain"
+        );
+        for block in &commit.blocks {
+            assert!(dag.contains(block), "{block} was applied before it came");
+            dag.set_committed(block);
+        }
+        self.resume(commit);
     }
 
     fn take_history(&self, dag: &mut DagState, leader: BlockRef) -> Vec<BlockRef> {

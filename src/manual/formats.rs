@@ -66,6 +66,7 @@
 //! | 1 header | a header with its signature |
 //! | 2 payload | `block42`, then the payload |
 //! | 3 commit | a commit |
+//! | 4 certificate | `index8 digest32 n2 {block42}*`: the headers that vote for this commit, one for each author; they are records of the same log |
 //! | 5 rejoin | `round8`: the log before this one was lost; no own block up to this round, 0 while that is not known |
 //!
 //! Segments, groups and checksums around them: [`crate::log`].
@@ -104,6 +105,8 @@
 //! | headers | 7 | `{len4 header}*`; 1 MiB + 64 KiB |
 //! | fetch latest | 8 | `nonce8`; version 2 |
 //! | latest | 9 | `nonce8`, then the last own header or nothing; version 2 |
+//! | fetch commits | 10 | `after8`; version 2 |
+//! | commits | 11 | `n2 {len4 commit}* {len4 header}*`, n ≤ 1,024: commits from `after` + 1 on and the headers that certify the last; 1 MiB + 2 MiB; version 2 |
 //!
 //! | from and to clients | type | body |
 //! |---|---|---|

@@ -193,6 +193,15 @@
 //!   answer times, between an eighth of the configured one and the whole. What a lost peer was asked for is asked elsewhere at once.
 //! - *In ranges*: if f + 1 of the stake has shown headers more than 32 rounds above the quorum's round here, the rounds from there on are
 //!   asked for, 64 at a time. One honest validator is among them, so the rounds exist.
+//! - *Commits by certificate*: if f + 1 of the stake has shown headers more than 128 rounds (or half of `gc_depth`) above the quorum's round,
+//!   one peer after another is asked for the commits behind the last own one, up to a certified boundary, 1,024 or 1 MiB of
+//!   them at a time. Off the core thread the answer's chain of digests, votes and signatures are checked: what is no chain, or has
+//!   no quorum behind its last commit, is blamed. Silence, nothing and lies cost one timeout, then the next peer is asked. The
+//!   chain names the blocks that are needed; up to 512 of them are asked for by name at one time, of all peers. A commit is applied
+//!   as soon as its headers are in the DAG and it is the next of the own chain, without what decides it: an honest
+//!   validator in the quorum decided it by the rule. The rule runs beside it, and whichever comes first commits. While this goes on no ranges
+//!   are asked for; they are, for ten timeouts, after f + 1 peers gave nothing or if no commit follows. If what a quorum certified
+//!   contradicts the own commits, the validator halts: it, or more than a third of the others, cannot be trusted.
 //! - *Answers*, if only that there is nothing, come from memory, or from the log for what memory has let go of, and are bounded in bytes.
 //!
 //! Whatever arrives is checked as if it had been pushed: a lying answer wastes a timeout and no more.
@@ -214,6 +223,7 @@
 //! | suspended headers | who brings them | M / 8 / n for each peer, and 4,096 headers; the highest of the same peer go first |
 //! | payloads before their headers | their authors | 4 for each author, and M / 16 / n bytes |
 //! | missing blocks that are asked for | who names them | 256 headers for each namer; payloads of headers in the DAG |
+//! | certified commits that are not applied | a quorum | 128 commits of 2,048 blocks, and one answer of 1 MiB |
 //! | requests under way | | two for each block, 512 blocks for each peer |
 //! | own transactions | clients | `mempool.bytes`, and 32 MiB in blocks that are not executed |
 //! | committed and not executed | | no header is taken above four times the backlog that keeps own blocks empty |
@@ -234,7 +244,11 @@
 //! # Commit votes
 //! The first commit whose leader lies in a later group of eight rounds than the one before it is a **boundary**. Having decided
 //! one, a validator puts its number and digest into its next header. Signed headers of a quorum with the same vote are a **commit
-//! certificate**: an honest validator decided that commit, and the chain of digests fixes all before it.
+//! certificate**: an honest validator decided that commit, and the chain of digests fixes all before it. A validator that has
+//! decided the same writes down whose headers these are (a record of the log), and serves its commits with them to whoever is
+//! far behind. A header of a commit names nothing above the garbage-collection round of its time that is not in this or an earlier
+//! commit, so the blocks of commits alone, in order, fill a DAG; what they name below it is let go as garbage collection
+//! follows the commits.
 //!
 //! # Versions
 //! TLS negotiates the newest version of the protocol that both ends speak. Frames of version 2 go to peers that speak it. Headers go to

@@ -88,7 +88,7 @@ impl Node {
         if !std::mem::take(&mut self.dag_changed) {
             return;
         }
-        let mut last = None;
+        let mut last = self.apply_certified(out);
         loop {
             let decided = self.committer.try_decide(&self.dag, self.next_slot);
             if decided.is_empty() {
@@ -109,12 +109,21 @@ impl Node {
     }
 
     fn commit(&mut self, leader: BlockRef, out: &mut Vec<Effect>) -> LogSeq {
-        self.stats.committed_leaders += 1;
         let commit = self.linearizer.commit(&mut self.dag, leader);
+        self.take_commit(commit, out)
+    }
+
+    /// Writes a commit down and queues it for execution.
+    pub(super) fn take_commit(&mut self, commit: Commit, out: &mut Vec<Effect>) -> LogSeq {
+        self.stats.committed_leaders += 1;
         self.committer.on_commit(&commit);
-        self.commit_votes.decided(&commit);
         self.pacemaker.committed();
-        let seq = self.append(LogRecord::Commit(Bytes::from(commit.encode())), out);
+        let seq = self.append(LogRecord::Commit(commit.index, Bytes::from(commit.encode())), out);
+        if self.commit_votes.decided(&commit) {
+            let own = CommitVote { index: commit.index, digest: self.linearizer.digest() };
+            let certificate = self.certificates.decided(own);
+            self.keep_certificate(certificate, out);
+        }
         let transactions = self.transactions_of(&commit);
         self.commits.push(commit, seq, transactions);
         seq

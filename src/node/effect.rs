@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::CertifiedHead;
+use super::certificates::{Certificate, CertifiedCommits};
 use crate::dag::VerifiedHeader;
 use crate::execute::{Executed, Outcome, SubDag, Verdict};
 use crate::mempool::{PooledTransaction, Ticket};
 use crate::types::{
-    AuthorityIndex, BLOCK_REF_BYTES, BlockRef, EquivocationProof, FetchRequest, LogSeq, Payload, PeerMessage,
-    Round, put_block_ref,
+    AuthorityIndex, BLOCK_REF_BYTES, BlockRef, CommitIndex, EquivocationProof, FetchRequest, LogSeq, Payload,
+    PeerMessage, Round, put_block_ref,
 };
 
 /// Something that happened outside.
@@ -56,6 +57,13 @@ pub enum Input {
         nonce: u64,
         /// The header, if it has made one.
         header: Option<VerifiedHeader>,
+    },
+    /// A peer sent commits that a quorum certifies.
+    Commits {
+        /// The peer.
+        from: AuthorityIndex,
+        /// What it sent.
+        commits: Arc<CertifiedCommits>,
     },
     /// Client transactions that the pipeline verified.
     Transactions(Vec<PooledTransaction>),
@@ -156,6 +164,8 @@ pub enum RecordKind {
     Payload = 2,
     /// An encoded [`crate::consensus::Commit`].
     Commit = 3,
+    /// A [`Certificate`].
+    Certificate = 4,
     /// `round8`: the log before this one was lost; no own block up to this round. 0 as long as the round is not known.
     Rejoin = 5,
 }
@@ -164,7 +174,8 @@ impl RecordKind {
     /// The kind that a byte stands for.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Header, Self::Payload, Self::Commit, Self::Rejoin].into_iter().find(|kind| *kind as u8 == code)
+        let all = [Self::Header, Self::Payload, Self::Commit, Self::Certificate, Self::Rejoin];
+        all.into_iter().find(|kind| *kind as u8 == code)
     }
 }
 
@@ -180,19 +191,29 @@ pub enum LogRecord {
         /// The encoded payload.
         bytes: Bytes,
     },
-    /// A commit.
-    Commit(Bytes),
+    /// A commit and its number.
+    Commit(CommitIndex, Bytes),
+    /// Who voted for a commit.
+    Certificate(Certificate),
     /// See [`RecordKind::Rejoin`].
     Rejoin(Round),
 }
 
-/// What a header or payload record is found by.
+/// What a record is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogKey {
-    /// Header or payload.
+    /// What it is.
     pub kind: RecordKind,
-    /// The block.
+    /// The block; of commits and certificates see [`LogKey::commit`].
     pub block: BlockRef,
+}
+
+impl LogKey {
+    /// Commits and their certificates are found by the commit's number, in the place of a round.
+    #[must_use]
+    pub fn commit(kind: RecordKind, index: CommitIndex) -> Self {
+        Self { kind, block: BlockRef { round: Round(index.0), ..BlockRef::default() } }
+    }
 }
 
 impl LogRecord {
@@ -202,7 +223,8 @@ impl LogRecord {
         match self {
             Self::Header(_) => RecordKind::Header,
             Self::Payload { .. } => RecordKind::Payload,
-            Self::Commit(_) => RecordKind::Commit,
+            Self::Commit(..) => RecordKind::Commit,
+            Self::Certificate(_) => RecordKind::Certificate,
             Self::Rejoin(_) => RecordKind::Rejoin,
         }
     }
@@ -213,7 +235,11 @@ impl LogRecord {
         let block = match self {
             Self::Header(header) => header.reference(),
             Self::Payload { block, .. } => *block,
-            Self::Commit(_) | Self::Rejoin(_) => return None,
+            Self::Commit(index, _) => return Some(LogKey::commit(RecordKind::Commit, *index)),
+            Self::Certificate(certificate) => {
+                return Some(LogKey::commit(RecordKind::Certificate, certificate.vote.index));
+            }
+            Self::Rejoin(_) => return None,
         };
         Some(LogKey { kind: self.kind(), block })
     }
@@ -228,7 +254,8 @@ impl LogRecord {
                 put_block_ref(&mut reference, block);
                 vec![reference.into(), bytes.clone()]
             }
-            Self::Commit(bytes) => vec![bytes.clone()],
+            Self::Commit(_, bytes) => vec![bytes.clone()],
+            Self::Certificate(certificate) => vec![certificate.encode().into()],
             Self::Rejoin(round) => vec![Bytes::copy_from_slice(&round.0.to_be_bytes())],
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::certificates::Certificates;
 use super::checkpoints::Checkpoints;
+use super::commit_sync::CommitSync;
 use super::commits::{CommitQueue, CommitVotes};
 use super::effect::{Effect, Input, LogRecord, Reply};
 use super::equivocations::Equivocations;
@@ -133,6 +135,10 @@ pub struct NodeStats {
     pub payload_cap: usize,
     /// Leader slots that were skipped.
     pub skipped_leaders: u64,
+    /// Commit certificates that were written down.
+    pub certificates: u64,
+    /// Commits that were taken over from peers, with a certificate.
+    pub applied_commits: u64,
     /// Leader slots that were committed.
     pub committed_leaders: u64,
 }
@@ -158,6 +164,8 @@ pub struct Node {
     pub(super) equivocations: Equivocations,
     pub(super) payload_cap: PayloadCap,
     pub(super) commit_votes: CommitVotes,
+    pub(super) certificates: Certificates,
+    pub(super) commit_sync: CommitSync,
     pub(super) rejoin: Rejoin,
     pub(super) shares: Shares,
     /// Own blocks that are not executed yet, with the transactions that went into them.
@@ -214,6 +222,8 @@ impl Node {
             equivocations: Equivocations::default(),
             payload_cap: PayloadCap::new(config.mempool.block_bytes, config.pace.leader_timeout_min_us / 2),
             commit_votes: CommitVotes::default(),
+            certificates: Certificates::new(&committee),
+            commit_sync: CommitSync::default(),
             own_blocks: BTreeMap::new(),
             own_bytes: 0,
             early_payloads: BTreeMap::new(),
@@ -275,6 +285,7 @@ impl Node {
         if self.halted {
             return;
         }
+        let first = out.len();
         // A block that the log holds from before a crash may leave with any input.
         if self.config.first_life && self.proposer.latest_sent().is_some() {
             self.config.first_life = false;
@@ -285,11 +296,13 @@ impl Node {
             Input::PeerDown(peer) => {
                 self.knowledge.peer_down(peer);
                 self.fetcher.peer_down(peer);
+                self.commit_sync.peer_down(peer);
             }
             Input::Headers { from, headers } => self.on_headers(now, from, headers, out),
             Input::Payload { from, block, payload } => self.on_payload(now, from, block, payload, out),
             Input::Fetch { from, request } => self.on_fetch(from, request, out),
             Input::Latest { from, nonce, header } => self.on_latest(now, from, nonce, header, out),
+            Input::Commits { from, commits } => self.on_commits(now, from, &commits, out),
             Input::Transactions(txs) => self.on_transactions(txs, out),
             Input::Verified { block, verdicts } => self.on_verified(&block, verdicts),
             Input::Synced(seq) => self.durable = self.durable.max(seq),
@@ -297,13 +310,18 @@ impl Node {
             Input::Tick => {}
         }
         self.progress(now, out);
+        if self.halted {
+            let halt = out[first..].iter().position(|effect| matches!(effect, Effect::Halt(_)));
+            out.truncate(halt.map_or(out.len(), |at| first + at + 1));
+        }
     }
 
     /// When to give [`Input::Tick`], on the monotonic clock; `None` if nothing waits for time.
     #[must_use]
     pub fn next_timeout(&self, now: Now) -> Option<u64> {
         let fetch = self.fetcher.next_timeout();
-        [self.propose_timeout(now), fetch, self.rejoin.next_timeout()].into_iter().flatten().min()
+        let sync = self.commit_sync.next_timeout(self.commit_sync_pause_us());
+        [self.propose_timeout(now), fetch, sync, self.rejoin.next_timeout()].into_iter().flatten().min()
     }
 
     /// Everything that may have become possible by the last input.
@@ -319,13 +337,20 @@ impl Node {
         }
         self.resend_latest(now, out);
         self.try_execute(out);
+        self.poll_commit_sync(now, out);
         let frontier = Frontier { quorum: self.quorum_round, undecided: self.next_slot.round };
         self.fetcher.poll(now, frontier, &self.manager, &self.dag, out);
         self.checkpoints.settle(out);
         if let Some(reason) = self.checkpoints.divergence() {
-            self.halted = true;
-            out.push(Effect::Halt(reason));
+            self.halt(reason, out);
         }
+    }
+
+    /// What this validator holds cannot be what the network agreed on: it does and says nothing any more, nor what this input
+    /// would have brought about further.
+    pub(super) fn halt(&mut self, reason: String, out: &mut Vec<Effect>) {
+        self.halted = true;
+        out.push(Effect::Halt(reason));
     }
 
     fn on_peer_up(&mut self, peer: AuthorityIndex, version: u16, out: &mut Vec<Effect>) {
@@ -391,6 +416,8 @@ impl Node {
         self.note_equivocation(&header, out);
         self.append(LogRecord::Header(header.clone()), out);
         self.checkpoints.collect_votes(&header, out);
+        let certificate = self.certificates.collect(&header);
+        self.keep_certificate(certificate, out);
         self.enter(now, header);
         if block.author == self.config.authority {
             self.proposer.adopt(block);

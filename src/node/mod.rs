@@ -3,7 +3,9 @@
 //! It owns no clock, no socket, no file and no thread. What it wants done leaves as [`Effect`]s; the answers come back
 //! as [`Input`]s. The same inputs in the same order give the same effects, whoever drives it: `io` or `sim`.
 
+mod certificates;
 mod checkpoints;
+mod commit_sync;
 mod commits;
 mod effect;
 mod equivocations;
@@ -18,6 +20,7 @@ mod recovery;
 mod rejoin;
 mod versions;
 
+pub use certificates::{Certificate, CertifiedCommits};
 pub use checkpoints::CertifiedHead;
 pub use effect::{Effect, Input, LogKey, LogRecord, RecordKind, Reply};
 pub use fetcher::serve_from_log;

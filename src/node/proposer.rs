@@ -354,6 +354,8 @@ impl Node {
             .then(|| self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out));
         let seq = self.append(LogRecord::Header(header.clone()), out);
         self.checkpoints.collect_votes(&header, out);
+        let certificate = self.certificates.collect(&header);
+        self.keep_certificate(certificate, out);
         self.enter(now, header.clone());
         if let Some(payload_seq) = payload_seq {
             self.dag.set_payload(&block, Arc::clone(&payload), payload_seq);

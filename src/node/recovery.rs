@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::certificates::Certificate;
 use super::effect::{LogKey, RecordKind};
 use super::machine::{Node, Now};
 use super::rejoin::Rejoin;
@@ -102,6 +103,10 @@ impl Recovered {
                     Commit::decode(&bytes).map_err(|error: CommitDecodeError| fail(error.to_string()))?;
                 self.commit(seq, commit);
             }
+            // Kept for peers alone.
+            RecordKind::Certificate => {
+                Certificate::decode(&bytes).map_err(|error| fail(error.to_string()))?;
+            }
             RecordKind::Rejoin => {
                 let mut r = Reader::new(&bytes);
                 let round = r.u64("round").and_then(|round| r.finish().map(|()| Round(round)));
@@ -161,14 +166,18 @@ fn payload_block(bytes: &[u8]) -> Result<(BlockRef, usize), DecodeError> {
 }
 
 impl LogKey {
-    /// What a record of the log is found by; `None` for commits and for what does not decode.
+    /// What a record of the log is found by; `None` for what is not searched for or does not decode.
     #[must_use]
     pub fn of(kind: u8, bytes: &[u8]) -> Option<Self> {
         let kind = RecordKind::from_code(kind)?;
         let block = match kind {
             RecordKind::Header => SignedHeader::decode(Bytes::copy_from_slice(bytes)).ok()?.reference(),
             RecordKind::Payload => payload_block(bytes).ok()?.0,
-            RecordKind::Commit | RecordKind::Rejoin => return None,
+            RecordKind::Commit => return Some(Self::commit(kind, Commit::decode(bytes).ok()?.index)),
+            RecordKind::Certificate => {
+                return Some(Self::commit(kind, Certificate::decode(bytes).ok()?.vote.index));
+            }
+            RecordKind::Rejoin => return None,
         };
         Some(Self { kind, block })
     }
@@ -188,7 +197,10 @@ impl Node {
             self.commit_votes.decided(commit);
             // Told before, or told by others.
             let _ = self.commit_votes.take();
-            self.next_slot = self.slot_after(commit);
+            let slot = self.slot_of(commit);
+            let slot =
+                slot.unwrap_or_else(|| panic!("{} in the log leads no slot of its round", commit.leader));
+            self.next_slot = self.committer.next_slot(slot);
             self.dag.collect_garbage(self.linearizer.gc_round().min(first));
             self.quorum_round = self.dag.gc_round();
         }
@@ -251,14 +263,11 @@ impl Node {
         }
     }
 
-    /// The slot behind the leader of a commit.
-    fn slot_after(&self, commit: &Commit) -> Slot {
+    /// The slot of a commit's leader.
+    pub(super) fn slot_of(&self, commit: &Commit) -> Option<Slot> {
         let leaders = self.committer.schedule().leaders(commit.leader.round);
-        let rank = leaders
-            .iter()
-            .position(|leader| *leader == commit.leader.author)
-            .unwrap_or_else(|| panic!("{} in the log leads no slot of its round", commit.leader));
-        self.committer.next_slot(Slot { round: commit.leader.round, rank })
+        let rank = leaders.iter().position(|leader| *leader == commit.leader.author)?;
+        Some(Slot { round: commit.leader.round, rank })
     }
 
     /// Verdicts are kept in memory alone: after a restart the pipeline looks at these payloads again.

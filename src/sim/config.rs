@@ -200,7 +200,7 @@ impl Default for SimConfig {
             rounds: u64::MAX,
             network: None,
             faults: true,
-            kinds: Faults::ALL.without(FaultKind::DiskDamage).without(FaultKind::LostLog),
+            kinds: Faults::ALL,
             lossy: 0,
             lossy_per_mille: 0,
             clock_skew_ms: 5_000,

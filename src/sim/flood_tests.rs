@@ -108,6 +108,8 @@ impl Flood {
                 self.give(Input::Payload { from: *liar_index(liar), block, payload: early });
                 let nonce = salt;
                 self.give(Input::Fetch { from: *liar_index(liar), request: FetchRequest::Latest { nonce } });
+                let after = crate::types::CommitIndex(nonce);
+                self.give(Input::Fetch { from: *liar_index(liar), request: FetchRequest::Commits { after } });
                 self.give(Input::Latest { from: *liar_index(liar), nonce, header: None });
             }
         }

@@ -357,9 +357,8 @@ impl Running {
 
     /// Answers a peer's request from the log.
     pub(super) fn serve(&self, request: &FetchRequest) -> Result<Vec<PeerMessage>, StorageError> {
-        let in_rounds = |from: Round, to: Round| {
-            let key =
-                |round| LogKey { kind: RecordKind::Header, block: BlockRef { round, ..BlockRef::default() } };
+        let in_rounds = |kind: RecordKind, from: Round, to: Round| {
+            let key = |round| LogKey { kind, block: BlockRef { round, ..BlockRef::default() } };
             self.index.range(key(from)..key(to)).map(|(key, _)| key.block).collect()
         };
         let read = |key: LogKey| match (self.index.get(&key), &self.log) {

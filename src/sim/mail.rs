@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::committee::Committee;
 use crate::dag::VerifiedHeader;
 use crate::error::PeerError;
-use crate::node::Input;
+use crate::node::{CertifiedCommits, Input};
 use crate::types::{
     AuthorityIndex, BlockDigest, BlockRef, FetchRequest, Payload, PeerMessage, Round, SIGNATURE_BYTES,
     SignedHeader, frame_head,
@@ -31,6 +31,7 @@ enum Opened {
     Headers(Vec<VerifiedHeader>),
     Payload { block: BlockRef, payload: Arc<Payload> },
     Latest { nonce: u64, header: Option<VerifiedHeader> },
+    Commits(Arc<CertifiedCommits>),
     Fetch(FetchRequest),
 }
 
@@ -43,6 +44,7 @@ impl Letter {
                 Input::Payload { from, block: *block, payload: Arc::clone(payload) }
             }
             Opened::Latest { nonce, header } => Input::Latest { from, nonce: *nonce, header: header.clone() },
+            Opened::Commits(commits) => Input::Commits { from, commits: Arc::clone(commits) },
             Opened::Fetch(request) => Input::Fetch { from, request: request.clone() },
         })
     }
@@ -61,6 +63,7 @@ impl Letter {
             Ok(Opened::Latest { header, .. }) => {
                 format!("latest own header: {:?}", header.as_ref().map(|header| header.reference()))
             }
+            Ok(Opened::Commits(commits)) => format!("{} certified commits", commits.commits().len()),
             Ok(Opened::Fetch(request)) => format!("{request:?}"),
             Err(error) => format!("nonsense: {error}"),
         }
@@ -71,7 +74,7 @@ impl Letter {
         match &self.opened {
             Ok(Opened::Headers(headers)) => headers,
             Ok(Opened::Latest { header, .. }) => header.as_slice(),
-            Ok(Opened::Payload { .. } | Opened::Fetch(_)) | Err(_) => &[],
+            Ok(Opened::Payload { .. } | Opened::Commits(_) | Opened::Fetch(_)) | Err(_) => &[],
         }
     }
 }
@@ -136,6 +139,11 @@ impl PostOffice {
             PeerMessage::Latest { nonce, header } => {
                 let header = header.as_ref().map(|header| self.verify(header));
                 Opened::Latest { nonce: *nonce, header: header.transpose()? }
+            }
+            PeerMessage::Commits { commits, certificate } => {
+                let committee = Arc::clone(&self.committee);
+                let verify = |header: &SignedHeader| self.verify(header);
+                Opened::Commits(Arc::new(CertifiedCommits::open(&committee, commits, certificate, verify)?))
             }
             PeerMessage::Fetch(request) => Opened::Fetch(request.clone()),
         })

@@ -9,6 +9,8 @@
 pub mod byzantine;
 mod checker;
 mod client;
+#[cfg(test)]
+mod commit_sync_tests;
 mod config;
 mod effects;
 mod event;

@@ -30,7 +30,7 @@ impl World {
                     self.probe.blocks.insert(header.reference(), self.now_us);
                 }
             }
-            LogRecord::Commit(bytes) => {
+            LogRecord::Commit(_, bytes) => {
                 let Ok(commit) = Commit::decode(bytes) else { return };
                 for block in &commit.blocks {
                     if let Some(made) = self.probe.blocks.get(block) {
@@ -38,7 +38,10 @@ impl World {
                     }
                 }
             }
-            LogRecord::Header(_) | LogRecord::Payload { .. } | LogRecord::Rejoin(_) => {}
+            LogRecord::Header(_)
+            | LogRecord::Payload { .. }
+            | LogRecord::Certificate(_)
+            | LogRecord::Rejoin(_) => {}
         }
     }
 

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 
-use super::{BLOCK_REF_BYTES, BlockRef, NetworkId, Round, SignedHeader, put_block_ref, read_block_ref};
+use super::{
+    BLOCK_REF_BYTES, BlockRef, CommitIndex, NetworkId, Round, SignedHeader, put_block_ref, read_block_ref,
+};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::error::PeerError;
 use crate::limits::{
-    FETCH_ANSWER_BYTES_MAX, FETCH_REFS_MAX, FETCH_ROUNDS_MAX, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX,
-    PEER_FRAME_BYTES_MAX,
+    ANCESTORS_MAX, CERTIFICATE_BYTES_MAX, FETCH_ANSWER_BYTES_MAX, FETCH_COMMITS_MAX, FETCH_REFS_MAX,
+    FETCH_ROUNDS_MAX, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, PEER_FRAME_BYTES_MAX,
 };
 
 /// Newest version of the protocol between validators. Two of them speak the newest that both know: TLS negotiates it by
@@ -26,6 +28,8 @@ const FETCH_RANGE: u8 = 6;
 const HEADERS: u8 = 7;
 const FETCH_LATEST: u8 = 8;
 const LATEST: u8 = 9;
+const FETCH_COMMITS: u8 = 10;
+const COMMITS: u8 = 11;
 
 /// First frame in each direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,13 @@ pub enum PeerMessage {
         /// The sender's last own header; `None` if its key has never signed one.
         header: Option<SignedHeader>,
     },
+    /// Answer to [`FetchRequest::Commits`]. Version 2.
+    Commits {
+        /// Commit records, not looked into yet; none if the sender has nothing that is certified.
+        commits: Vec<Bytes>,
+        /// Headers of a quorum that vote for the last of them.
+        certificate: Vec<SignedHeader>,
+    },
 }
 
 /// What one validator asks another for.
@@ -80,6 +91,11 @@ pub enum FetchRequest {
         /// Comes back with the answer, so that one to an earlier request does not pass for it.
         nonce: u64,
     },
+    /// The commits behind this one, up to one that is certified. Version 2.
+    Commits {
+        /// The last commit that the asker has.
+        after: CommitIndex,
+    },
 }
 
 /// An encoded frame. The tail shares the bytes of a payload.
@@ -98,7 +114,7 @@ pub enum FrameClass {
     Small,
     /// Payloads.
     Payload,
-    /// Answers to requests for headers.
+    /// Answers to requests for headers and commits.
     Answer,
 }
 
@@ -111,7 +127,7 @@ impl FrameClass {
     pub fn of(kind: u8) -> Self {
         match kind {
             PAYLOAD => Self::Payload,
-            HEADERS => Self::Answer,
+            HEADERS | COMMITS => Self::Answer,
             _ => Self::Small,
         }
     }
@@ -150,9 +166,10 @@ pub fn frame_limit(kind: u8) -> Option<usize> {
         PAYLOAD => Some(PEER_FRAME_BYTES_MAX),
         FETCH_HEADERS | FETCH_PAYLOADS => Some(2 + FETCH_REFS_MAX * BLOCK_REF_BYTES),
         FETCH_RANGE => Some(16),
-        FETCH_LATEST => Some(8),
+        FETCH_LATEST | FETCH_COMMITS => Some(8),
         LATEST => Some(8 + HEADER_BYTES_MAX),
         HEADERS => Some(FETCH_ANSWER_BYTES_MAX + HEADER_BYTES_MAX),
+        COMMITS => Some(FETCH_ANSWER_BYTES_MAX + CERTIFICATE_BYTES_MAX),
         _ => None,
     }
 }
@@ -236,6 +253,19 @@ impl PeerMessage {
             Self::Fetch(FetchRequest::Latest { nonce }) => {
                 frame(FETCH_LATEST, &nonce.to_be_bytes(), Bytes::new())
             }
+            Self::Fetch(FetchRequest::Commits { after }) => {
+                frame(FETCH_COMMITS, &after.0.to_be_bytes(), Bytes::new())
+            }
+            Self::Commits { commits, certificate } => {
+                let mut body = Vec::new();
+                body.put_len_u16(commits.len());
+                let headers = certificate.iter().map(|header| header.bytes());
+                for part in commits.iter().chain(headers) {
+                    body.put_len_u32(part.len());
+                    body.put_bytes(part);
+                }
+                frame(COMMITS, &body, Bytes::new())
+            }
             Self::Latest { nonce, header } => {
                 let tail = header.as_ref().map_or_else(Bytes::new, |header| header.bytes().clone());
                 frame(LATEST, &nonce.to_be_bytes(), tail)
@@ -290,6 +320,13 @@ impl PeerMessage {
                 let header = (!rest.is_empty()).then(|| SignedHeader::decode(rest)).transpose();
                 Ok(Self::Latest { nonce, header: header.map_err(malformed("latest header"))? })
             }
+            FETCH_COMMITS => {
+                let mut r = Reader::new(&body);
+                let after = r.u64("commit index").and_then(|after| r.finish().map(|()| after));
+                let after = CommitIndex(after.map_err(malformed("request for commits"))?);
+                Ok(Self::Fetch(FetchRequest::Commits { after }))
+            }
+            COMMITS => decode_commits(&body).map_err(malformed("commits")),
             HEADERS => Ok(Self::Headers(decode_headers(&body).map_err(malformed("headers"))?)),
             other => Err(PeerError::UnknownFrame(other)),
         }
@@ -323,6 +360,24 @@ fn decode_range(body: &[u8]) -> Result<FetchRequest, DecodeError> {
     }
     r.finish()?;
     Ok(FetchRequest::Range { from, rounds })
+}
+
+fn decode_commits(body: &Bytes) -> Result<PeerMessage, DecodeError> {
+    let mut r = Reader::new(body);
+    let n = r.bounded_u16("commit count", FETCH_COMMITS_MAX)?;
+    let mut commits = Vec::with_capacity(n);
+    for _ in 0..n {
+        let len = r.bounded("commit length", FETCH_ANSWER_BYTES_MAX)?;
+        let start = r.position();
+        r.take("commit", len)?;
+        commits.push(body.slice(start..start + len));
+    }
+    let certificate = decode_headers(&body.slice(r.position()..))?;
+    if certificate.len() > ANCESTORS_MAX {
+        let (value, limit) = (certificate.len() as u64, ANCESTORS_MAX as u64);
+        return Err(DecodeError::TooLarge { what: "headers of a certificate", value, limit });
+    }
+    Ok(PeerMessage::Commits { commits, certificate })
 }
 
 fn decode_headers(body: &Bytes) -> Result<Vec<SignedHeader>, DecodeError> {

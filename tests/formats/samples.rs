@@ -10,6 +10,7 @@ use salus::crypto::{Domain, Purpose, SecretKey};
 use salus::error::ClientError;
 use salus::gateway::{KeyTerms, key_add, seal_grant, seal_revoke};
 use salus::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
+use salus::node::Certificate;
 use salus::proof::bundle::{Opening, ProofBundle};
 use salus::proof::checkpoint::{CertifiedCheckpoint, Checkpoint, CheckpointKeys, Cosignature};
 use salus::proof::commitment::{FHIR_R4_DOMAIN, canonical_json, commit};
@@ -215,6 +216,11 @@ pub(crate) fn stub() -> Stub {
     Stub::of(&transaction(2, &access()), true, CommitIndex(5), TIME)
 }
 
+fn certificate() -> Certificate {
+    let vote = CommitVote { index: CommitIndex(258), digest: commit_record().digest() };
+    Certificate { vote, headers: vec![block(9, 0), block(9, 1), block(10, 3)] }
+}
+
 pub(crate) fn commit_record() -> Commit {
     Commit {
         index: CommitIndex(5),
@@ -274,6 +280,15 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("frame-fetch-latest", PeerMessage::Fetch(FetchRequest::Latest { nonce: 0x0102_0304_0506_0708 })),
         ("frame-latest", PeerMessage::Latest { nonce: 9, header: Some(header()) }),
         ("frame-latest-none", PeerMessage::Latest { nonce: 9, header: None }),
+        ("frame-fetch-commits", PeerMessage::Fetch(FetchRequest::Commits { after: CommitIndex(258) })),
+        (
+            "frame-commits",
+            PeerMessage::Commits {
+                commits: vec![commit_record().encode().into()],
+                certificate: vec![header(), header_2()],
+            },
+        ),
+        ("frame-commits-none", PeerMessage::Commits { commits: Vec::new(), certificate: Vec::new() }),
         ("frame-headers", PeerMessage::Headers(vec![header(), header()])),
     ];
     named.into_iter().map(|(name, message)| (name, bytes_of(&message.encode()))).collect()
@@ -317,6 +332,7 @@ pub(crate) fn formats() -> Vec<Format> {
         strict("payload", payload().bytes().to_vec(), payload_again),
         strict("stub", stub().encode().to_vec(), |b| Some(Stub::decode(b).ok()?.encode().to_vec())),
         strict("commit", commit_record().encode(), |b| Some(Commit::decode(b).ok()?.encode())),
+        strict("certificate", certificate().encode(), |b| Some(Certificate::decode(b).ok()?.encode())),
         strict("frame-hello", bytes_of(&hello(1).encode()), frame_again),
         strict("frame-hello-2", bytes_of(&hello(2).encode()), frame_again),
         strict("client-submit", submission(), client_frame_again),

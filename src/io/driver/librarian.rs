@@ -66,8 +66,8 @@ pub(super) fn run(
     index: &Arc<BlockIndex>,
     peers: &PeerNet,
 ) {
-    let in_rounds = |from: Round, to: Round| {
-        let found = index.in_rounds(RecordKind::Header as u8, from, to.0 - from.0, HEADERS_MAX);
+    let in_rounds = |kind: RecordKind, from: Round, to: Round| {
+        let found = index.in_rounds(kind as u8, from, to.0 - from.0, HEADERS_MAX);
         found.into_iter().map(|(block, _)| block).collect()
     };
     let read = |key: LogKey| match index.get(key.kind as u8, &key.block) {

@@ -25,7 +25,7 @@ pub(super) fn text(service: &Service) -> String {
 }
 
 /// Where the node and the ledger stand.
-fn ledger_gauges(service: &Service) -> [Plain; 21] {
+fn ledger_gauges(service: &Service) -> [Plain; 23] {
     let stats = service.signals.stats();
     let head = service.shown.head();
     [
@@ -70,6 +70,16 @@ fn ledger_gauges(service: &Service) -> [Plain; 21] {
         ("salus_payload_cap_bytes", "Bytes that the next own payload may have", stats.payload_cap as u64),
         ("salus_leaders_committed", "Leader slots committed, since start", stats.committed_leaders),
         ("salus_leaders_skipped", "Leader slots skipped, since start", stats.skipped_leaders),
+        (
+            "salus_commits_applied",
+            "Commits taken over from peers by certificate, since start",
+            stats.applied_commits,
+        ),
+        (
+            "salus_commit_certificates",
+            "Commit certificates written to the log, since start",
+            stats.certificates,
+        ),
     ]
 }
 

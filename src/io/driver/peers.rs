@@ -19,7 +19,7 @@ use crate::dag::VerifiedHeader;
 use crate::error::PeerError;
 use crate::execute::KeyDirectory;
 use crate::io::peer::{PeerEvent, PeerEvents, PeerEventsWaker, PeerNet, ReceiveCredit};
-use crate::node::Input;
+use crate::node::{CertifiedCommits, Input};
 use crate::types::{
     AuthorityIndex, BlockDigest, BlockRef, Payload, PeerMessage, SIGNATURE_BYTES, SignedHeader,
 };
@@ -209,6 +209,16 @@ impl Pump {
                         let verify = |header| VerifiedHeader::verify(&self.committee, header);
                         match header.map(verify).transpose() {
                             Ok(header) => work.push(ready(Input::Latest { from, nonce, header })),
+                            Err(error) => self.peers.blame(from, &error),
+                        }
+                    }
+                    PeerMessage::Commits { commits, certificate } => {
+                        let verify =
+                            |header: &SignedHeader| VerifiedHeader::verify(&self.committee, header.clone());
+                        match CertifiedCommits::open(&self.committee, &commits, &certificate, verify) {
+                            Ok(commits) => {
+                                work.push(ready(Input::Commits { from, commits: Arc::new(commits) }));
+                            }
                             Err(error) => self.peers.blame(from, &error),
                         }
                     }

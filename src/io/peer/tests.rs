@@ -404,7 +404,10 @@ async fn a_slow_reader_stops_the_sender_and_bounds_both() {
         match slow.wait_message().await.1 {
             PeerMessage::Payload { .. } => payloads += 1,
             PeerMessage::Fetch(_) => asks += 1,
-            other @ (PeerMessage::Header(_) | PeerMessage::Headers(_) | PeerMessage::Latest { .. }) => {
+            other @ (PeerMessage::Header(_)
+            | PeerMessage::Headers(_)
+            | PeerMessage::Latest { .. }
+            | PeerMessage::Commits { .. }) => {
                 panic!("{other:?}")
             }
         }

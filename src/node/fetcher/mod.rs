@@ -18,7 +18,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::effect::Effect;
@@ -112,6 +112,10 @@ pub(super) struct Fetcher {
     wake_us: u64,
     range: Option<RangeWant>,
     range_turn: u32,
+    /// Headers of certified commits among those that are asked for.
+    certified: BTreeSet<BlockRef>,
+    /// Whether certified commits say what to ask for, and ranges need not.
+    follows_chain: bool,
     /// Highest round of a valid header by each author.
     seen: Vec<Round>,
 }
@@ -130,6 +134,8 @@ impl Fetcher {
             wake_us: 0,
             range: None,
             range_turn: 0,
+            certified: BTreeSet::new(),
+            follows_chain: false,
             seen: vec![Round(0); committee.size()],
             committee: Arc::clone(committee),
         }
@@ -169,6 +175,7 @@ impl Fetcher {
 
     /// A header is here, and need not be asked for.
     pub(super) fn got_header(&mut self, now: Now, from: AuthorityIndex, block: &BlockRef) {
+        self.certified.remove(block);
         if let Some(want) = self.headers.remove(block) {
             self.credit(now, from, Kind::Header, &want);
             self.looked_at = None;
@@ -182,6 +189,36 @@ impl Fetcher {
     pub(super) fn saw_round(&mut self, block: &BlockRef) {
         let seen = &mut self.seen[block.author.as_usize()];
         *seen = (*seen).max(block.round);
+    }
+
+    /// Headers of certified commits are needed, whoever else names them; these take the place of those named before.
+    pub(super) fn want_certified(&mut self, blocks: BTreeSet<BlockRef>) {
+        for block in &blocks {
+            self.headers.entry(*block).or_insert_with(|| Want::new(block.author, 0));
+        }
+        self.certified = blocks;
+        self.looked_at = None;
+        self.wake_us = 0;
+    }
+
+    /// Headers of certified commits that have not come.
+    pub(super) fn certified_len(&self) -> usize {
+        self.certified.len()
+    }
+
+    /// Whether certified commits say what to ask for, or will; otherwise, rounds that are far ahead are asked for in ranges.
+    pub(super) fn follow_chain(&mut self, follows: bool) {
+        self.follows_chain = follows;
+    }
+
+    /// How long an answer with headers is waited for.
+    pub(super) fn answer_timeout_us(&self) -> u64 {
+        self.peers.timeout_us(Kind::Header)
+    }
+
+    /// The peer for a question that anybody may answer: the `turn`-th of those that do answer.
+    pub(super) fn peer_in_turn(&self, now: Now, turn: u32) -> Option<AuthorityIndex> {
+        self.peers.in_turn(now.monotonic_us, turn)
     }
 
     /// A header is in the DAG without its payload: the push should bring it soon.
@@ -207,6 +244,7 @@ impl Fetcher {
 
     pub(super) fn collect_garbage(&mut self, round: Round) {
         self.headers.retain(|block, _| block.round > round);
+        self.certified.retain(|block| block.round > round);
         self.payloads.retain(|block, _| block.round > round);
     }
 
@@ -241,8 +279,9 @@ impl Fetcher {
         self.looked_at = now;
         let by_name = Round(quorum_round.0 + BY_NAME_ROUNDS);
         let mut named = vec![0; self.committee.size()];
-        self.headers.retain(|block, _| manager.is_missing(block));
-        for want in self.headers.values() {
+        let certified = &self.certified;
+        self.headers.retain(|block, _| manager.is_missing(block) || certified.contains(block));
+        for (_, want) in self.headers.iter().filter(|(block, _)| !certified.contains(block)) {
             named[want.first.as_usize()] += 1;
         }
         for (block, waiting) in manager.missing().take_while(|(block, _)| block.round <= by_name) {
@@ -329,7 +368,7 @@ impl Fetcher {
 
     /// Asks for the next rounds as long as f+1 stake shows headers far above the quorum round.
     fn poll_range(&mut self, now_us: u64, quorum_round: Round, out: &mut Vec<Effect>) {
-        if self.honest_round().0 <= quorum_round.0 + BY_NAME_ROUNDS {
+        if self.follows_chain || self.honest_round().0 <= quorum_round.0 + BY_NAME_ROUNDS {
             self.range = None;
             return;
         }

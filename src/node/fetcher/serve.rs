@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::super::certificates::serve_commits;
 use super::super::effect::{Effect, LogKey, RecordKind};
 use crate::dag::DagState;
 use crate::limits::FETCH_ANSWER_BYTES_MAX;
@@ -48,6 +49,7 @@ pub(in super::super) fn serve(
         FetchRequest::Range { .. } => out.push(Effect::ServeFromLog { to, request }),
         // The node answers that itself.
         FetchRequest::Latest { .. } => {}
+        FetchRequest::Commits { .. } => out.push(Effect::ServeFromLog { to, request }),
     }
 }
 
@@ -93,20 +95,23 @@ fn answer_headers(to: AuthorityIndex, headers: impl Iterator<Item = SignedHeader
     out.push(Effect::Send { to, message: PeerMessage::Headers(answer) });
 }
 
-/// Answers a request from the log: `in_rounds` lists the headers of the rounds from the first up to and without the
-/// second, `read` gets a record's bytes. What is not there is left out. The answer is bounded as those from memory are.
+/// Answers a request from the log: `in_rounds` lists the records of a kind of the rounds from the first up to and without the
+/// second (see [`LogKey::commit`]), `read` gets a record's bytes. What is not there is left out. The answer is bounded as those from memory are.
 ///
 /// # Errors
 /// Those of `read`.
 pub fn serve_from_log<E>(
     request: &FetchRequest,
-    in_rounds: impl Fn(Round, Round) -> Vec<BlockRef>,
+    in_rounds: impl Fn(RecordKind, Round, Round) -> Vec<BlockRef>,
     read: impl Fn(LogKey) -> Result<Option<Bytes>, E>,
 ) -> Result<Vec<PeerMessage>, E> {
     let blocks = match request {
         FetchRequest::Headers(blocks) => blocks.clone(),
-        FetchRequest::Range { from, rounds } => in_rounds(*from, Round(from.0.saturating_add(*rounds))),
+        FetchRequest::Range { from, rounds } => {
+            in_rounds(RecordKind::Header, *from, Round(from.0.saturating_add(*rounds)))
+        }
         FetchRequest::Latest { .. } => return Ok(Vec::new()),
+        FetchRequest::Commits { after } => return Ok(vec![serve_commits(*after, in_rounds, read)?]),
         FetchRequest::Payloads(blocks) => {
             let mut answers = Vec::new();
             let mut bytes_sent = 0;

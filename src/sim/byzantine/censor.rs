@@ -78,6 +78,7 @@ impl Act for Censor {
             PeerMessage::Payload { .. }
             | PeerMessage::Header(_)
             | PeerMessage::Latest { .. }
+            | PeerMessage::Commits { .. }
             | PeerMessage::Fetch(_) => {
                 vec![(to, Outgoing::Message(message))]
             }

@@ -73,7 +73,10 @@ impl Masks {
                     .map(|header| self.get(&header.reference()).cloned().unwrap_or(header))
                     .collect(),
             ),
-            PeerMessage::Header(_) | PeerMessage::Latest { .. } | PeerMessage::Fetch(_) => message,
+            PeerMessage::Header(_)
+            | PeerMessage::Latest { .. }
+            | PeerMessage::Commits { .. }
+            | PeerMessage::Fetch(_) => message,
         }
     }
 }

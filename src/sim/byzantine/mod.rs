@@ -328,7 +328,7 @@ impl Memory {
                     self.transactions.push(tx);
                 }
             }
-            PeerMessage::Latest { .. } | PeerMessage::Fetch(_) => {}
+            PeerMessage::Latest { .. } | PeerMessage::Commits { .. } | PeerMessage::Fetch(_) => {}
         }
     }
 
@@ -449,7 +449,7 @@ impl Adversary {
                     }
                 }
             }
-            FetchRequest::Range { .. } | FetchRequest::Latest { .. } => {}
+            FetchRequest::Range { .. } | FetchRequest::Latest { .. } | FetchRequest::Commits { .. } => {}
         }
     }
 }

@@ -3,8 +3,12 @@
 use bytes::Bytes;
 
 use super::{Act, Attack, MEMORY_MAX, Outgoing, Post, Scene};
+use crate::consensus::Commit;
 use crate::limits::{FETCH_REFS_MAX, FETCH_ROUNDS_MAX};
-use crate::types::{BlockDigest, BlockRef, FetchRequest, PeerMessage, Round, SignedHeader};
+use crate::types::{
+    BlockDigest, BlockRef, CommitVote, FetchRequest, HEADER_VERSION, PeerMessage, Round, SignedHeader,
+    SystemMessage,
+};
 
 /// See [`Attack::Amplify`].
 #[derive(Debug)]
@@ -120,13 +124,51 @@ impl Act for LieToFetchers {
                 scene.did(Attack::LieToFetchers);
                 latest(scene, *nonce, header.as_ref())
             }
+            PeerMessage::Commits { commits, certificate } if !commits.is_empty() => {
+                scene.did(Attack::LieToFetchers);
+                let (mut commits, mut certificate) = (commits.clone(), certificate.clone());
+                match scene.random().below(7) {
+                    0 => return Vec::new(),
+                    1 => commits.truncate(commits.len() / 2),
+                    2 => certificate.truncate(certificate.len() / 2),
+                    3 => certificate.extend(certificate.first().cloned()),
+                    4..=5 => (commits, certificate) = other_commits(scene, &commits),
+                    _ => commits.reverse(),
+                }
+                PeerMessage::Commits { commits, certificate }
+            }
             PeerMessage::Payload { .. }
+            | PeerMessage::Commits { .. }
             | PeerMessage::Header(_)
             | PeerMessage::Latest { .. }
             | PeerMessage::Fetch(_) => message,
         };
         vec![(to, Outgoing::Message(lie))]
     }
+}
+
+/// A chain that goes its own way: half of the commits are a millisecond later. The liar alone votes for the last.
+fn other_commits(scene: &mut Scene<'_, '_>, commits: &[Bytes]) -> (Vec<Bytes>, Vec<SignedHeader>) {
+    let own = scene.own();
+    let (true_ones, others) = commits.split_at(commits.len() / 2);
+    let mut chain = true_ones.to_vec();
+    let mut previous = None;
+    let mut vote = None;
+    for record in others {
+        let Ok(mut commit) = Commit::decode(record) else { break };
+        commit.time.0 += 1;
+        commit.previous = previous.unwrap_or(commit.previous);
+        let digest = commit.digest();
+        previous = Some(digest);
+        vote = Some(CommitVote { index: commit.index, digest });
+        chain.push(commit.encode().into());
+    }
+    let last_own = scene.memory.headers.values().rev().find(|header| header.header().author == own);
+    let (Some(vote), Some(header)) = (vote, last_own) else { return (chain, Vec::new()) };
+    let mut voting = header.header().clone();
+    voting.version = HEADER_VERSION;
+    voting.system = vec![SystemMessage::CommitVote(vote)];
+    (chain, vec![scene.sign(voting)])
 }
 
 /// A claim of another last own header than the true one: none, an old one, one of a round that never will be; or the answer to

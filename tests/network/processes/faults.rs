@@ -47,6 +47,8 @@ async fn one_that_was_away_for_thousands_of_rounds_catches_up() {
     let commit = metric(&network, 0, "salus_executed_commit").await;
     network.start(3).unwrap();
     until_metric(&network, 3, "salus_executed_commit", commit).await;
+    // By the certificates of its peers, and not by deciding again what they had decided.
+    assert!(metric(&network, 3, "salus_commits_applied").await > ROUNDS_AWAY / 2);
     load.wait_for_more(2 * WINDOW).await;
     let acknowledged = load.finish().await;
     assert_agreement(&network, &acknowledged).await;

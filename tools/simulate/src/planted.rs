@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use salus::crypto::{SecretKey, Signed, Verifier};
 use salus::planted::{Bug, select};
 use salus::sim::byzantine::{self, Attack};
-use salus::sim::{Services, SimConfig, run, twins};
+use salus::sim::{FaultKind, NetworkConfig, Services, SimConfig, run, twins};
 
 use crate::drive::Judge;
 use crate::sample::{Random, arrival, random};
@@ -50,6 +50,10 @@ enum Hunt {
     SlowDisks,
     /// The same beside a Byzantine validator.
     Attack(Attack),
+    /// The same with disks that are replaced by empty ones.
+    LostLogs,
+    /// Networks so quick that whoever restarts is far behind, beside a validator that lies to it.
+    FarBehind,
     /// Validators that run twice.
     Twins,
     /// Random DAGs in random orders, with the decisions of the executable specification beside the committer's.
@@ -64,6 +68,8 @@ impl Hunt {
             Self::Simulator => "simulator".to_owned(),
             Self::SlowDisks => "simulator, slow disks".to_owned(),
             Self::Attack(attack) => format!("attack {}", attack.name()),
+            Self::LostLogs => "simulator, lost logs".to_owned(),
+            Self::FarBehind => "far behind, lied to".to_owned(),
             Self::Twins => "twins".to_owned(),
             Self::Model => "model".to_owned(),
             Self::Signatures => "signatures".to_owned(),
@@ -79,6 +85,18 @@ impl Hunt {
                 let services = Services { hang_per_mille: 300, ..Services::default() };
                 let config = SimConfig { services, ..config.clone() };
                 run(seed, &config).err().map(|violation| violation.to_string())
+            }
+            Self::LostLogs => {
+                let kinds = config.kinds.without(FaultKind::Restart);
+                let config = SimConfig { kinds, ..config.clone() };
+                run(seed, &config).err().map(|violation| violation.to_string())
+            }
+            Self::FarBehind => {
+                let network =
+                    NetworkConfig { delay_min_us: 200, delay_max_us: 2_000, ..NetworkConfig::default() };
+                let config = SimConfig { network: Some(network), ..config.clone() };
+                let attacks = [Attack::LieToFetchers];
+                byzantine::run(seed, &config, Some(&attacks)).err().map(|violation| violation.to_string())
             }
             Self::Attack(attack) => {
                 byzantine::run(seed, &config, Some(&[attack])).err().map(|violation| violation.to_string())
@@ -158,6 +176,8 @@ fn hunts(bug: Bug) -> Vec<Hunt> {
         Bug::ParentsUnchecked => attack(Attack::BadAncestors),
         Bug::OwnAncestorUnchecked => attack(Attack::BadAncestors),
         Bug::StaleEpoch => attack(Attack::WrongCommittee),
+        Bug::CertificateOfOne => vec![Hunt::FarBehind],
+        Bug::RejoinAtOnce => vec![Hunt::LostLogs, Hunt::Simulator],
         Bug::TimeOfTheLast => attack(Attack::LieAboutTime),
         Bug::BatchWithoutCofactor => vec![Hunt::Signatures],
         Bug::SendBeforeSync | Bug::ExecuteBeforeDurable => vec![Hunt::SlowDisks, Hunt::Simulator],
