@@ -27,9 +27,6 @@ pub(crate) struct WorldOptions {
     /// A kind of fault that does not happen; may be given again.
     #[arg(long, value_name = "KIND", value_parser = kind)]
     pub(crate) without: Vec<FaultKind>,
-    /// A kind of fault that happens too; may be given again.
-    #[arg(long, value_name = "KIND", value_parser = kind)]
-    pub(crate) with: Vec<FaultKind>,
     /// Largest difference of a clock from the true time, milliseconds.
     #[arg(long, default_value_t = 5_000)]
     pub(crate) skew_ms: u64,
@@ -58,7 +55,6 @@ impl Default for WorldOptions {
             loss: None,
             no_faults: false,
             without: Vec::new(),
-            with: Vec::new(),
             skew_ms: 5_000,
             upgrade: false,
             canary: false,
@@ -80,9 +76,6 @@ impl WorldOptions {
             ..NetworkConfig::default()
         });
         let mut kinds = SimConfig::default().kinds;
-        for kind in &self.with {
-            kinds = kinds.with(*kind);
-        }
         for kind in &self.without {
             kinds = kinds.without(*kind);
         }
@@ -120,9 +113,6 @@ impl WorldOptions {
         }
         for kind in &self.without {
             out.push_str(&format!(" --without {}", kind.name()));
-        }
-        for kind in &self.with {
-            out.push_str(&format!(" --with {}", kind.name()));
         }
         for (on, name) in [(self.no_faults, "no-faults"), (self.upgrade, "upgrade"), (self.canary, "canary")]
         {
