@@ -199,7 +199,8 @@
 //!   no quorum behind its last commit, is blamed. Silence, nothing and lies cost one timeout, then the next peer is asked. The
 //!   chain names the blocks that are needed; up to 512 of them are asked for by name at one time, of all peers. A commit is applied
 //!   as soon as its headers are in the DAG and it is the next of the own chain, without what decides it: an honest
-//!   validator in the quorum decided it by the rule. The rule runs beside it, and whichever comes first commits. While this goes on no ranges
+//!   validator in the quorum decided it by the rule. The rule runs beside it, and whichever comes first commits. While this goes on, or while
+//!   execution is more than 128 rounds behind the last commit, no ranges
 //!   are asked for; they are, for ten timeouts, after f + 1 peers gave nothing or if no commit follows. If what a quorum certified
 //!   contradicts the own commits, the validator halts: it, or more than a third of the others, cannot be trusted.
 //! - *Answers*, if only that there is nothing, come from memory, or from the log for what memory has let go of, and are bounded in bytes.

@@ -34,6 +34,9 @@ const BLOCKS_MAX: usize = 512;
 const ROUNDS_MAX: u64 = 128;
 /// Timeouts of requests for headers until a peer has had its turn: the answer is large, and comes from a disk.
 const ANSWER_TIMEOUTS: u64 = 2;
+/// Rounds that execution may be behind the last commit until no more is asked for: headers come faster than payloads, and the
+/// DAG keeps all that is not executed.
+const UNEXECUTED_ROUNDS_MAX: u64 = 128;
 /// Fetch timeouts without a commit after which the chain is dropped, and until the next try after enough were asked in vain.
 const PAUSE_TIMEOUTS: u64 = 10;
 
@@ -68,6 +71,11 @@ impl CommitSync {
     fn drop_chain(&mut self) {
         self.chain.clear();
         self.asked = None;
+    }
+
+    /// Memory that the commits which are not applied take, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.chain.iter().map(|(commit, _)| size_of::<Commit>() + size_of_val(&commit.blocks[..])).sum()
     }
 
     /// The one that was asked is gone: the next one's turn.
@@ -187,8 +195,9 @@ impl Node {
     pub(super) fn poll_commit_sync(&mut self, now: Now, out: &mut Vec<Effect>) {
         let (most, pause_us) = (self.committee.size() / 3 + 1, self.commit_sync_pause_us());
         let index = self.linearizer.index();
+        let waits = self.waits_for_execution();
         let sync = &mut self.commit_sync;
-        if sync.progress.0 != index {
+        if sync.progress.0 != index || waits {
             sync.progress = (index, now.monotonic_us);
         }
         if !sync.chain.is_empty() && sync.progress.1 + pause_us <= now.monotonic_us {
@@ -198,10 +207,17 @@ impl Node {
         if sync.asked.is_some_and(|asked| asked.due_us <= now.monotonic_us) {
             sync.asked_in_vain(now, most, pause_us);
         }
-        self.want_certified();
-        self.ask_for_commits(now, out);
+        if !waits {
+            self.want_certified();
+            self.ask_for_commits(now, out);
+        }
         let sync = &self.commit_sync;
-        self.fetcher.follow_chain(sync.asked.is_some() || !sync.chain.is_empty());
+        self.fetcher.hold_ranges(waits || sync.asked.is_some() || !sync.chain.is_empty());
+    }
+
+    fn waits_for_execution(&self) -> bool {
+        let oldest = self.commits.oldest_leader_round().unwrap_or(self.next_slot.round);
+        self.next_slot.round.0 > oldest.0 + UNEXECUTED_ROUNDS_MAX
     }
 
     fn want_certified(&mut self) {

@@ -76,6 +76,11 @@ impl CommitQueue {
         self.queue.get(self.executing).is_some_and(|pending| pending.commit.blocks.contains(block))
     }
 
+    /// Round of the leader of the first commit that is not executed.
+    pub(super) fn oldest_leader_round(&self) -> Option<Round> {
+        self.queue.front().map(|pending| pending.commit.leader.round)
+    }
+
     /// Lowest round of a block that waits for execution.
     pub(super) fn oldest_round(&self) -> Option<Round> {
         self.queue.iter().filter_map(|pending| pending.commit.blocks.first()).map(|block| block.round).min()

@@ -56,6 +56,7 @@ impl Node {
             + early
             + self.mempool.bytes()
             + self.own_bytes
+            + self.commit_sync.bytes()
     }
 
     /// Whether the DAG has room for headers.

@@ -79,6 +79,16 @@ pub enum Violation {
         /// The limit of each.
         limit: usize,
     },
+    /// A validator holds more bytes than its configuration allows.
+    #[error("validator {host} holds {bytes} bytes, and is to hold {limit}")]
+    Bytes {
+        /// Who.
+        host: usize,
+        /// What its headers, payloads and transactions take.
+        bytes: usize,
+        /// The bound of its configuration.
+        limit: usize,
+    },
     /// A validator makes blocks and commits nothing.
     #[error("validator {host} made {blocks} blocks without a commit")]
     Burns {
@@ -185,6 +195,8 @@ pub struct Report {
     pub convicted: u64,
     /// Most blocks in the DAG of any validator.
     pub dag_blocks_max: usize,
+    /// Most bytes that the headers, payloads and transactions of any validator took.
+    pub bytes_max: usize,
 }
 
 /// Compares what the validators do.

@@ -149,6 +149,12 @@ impl PostOffice {
         })
     }
 
+    /// Forgets headers that nobody sends any more.
+    pub(super) fn forget_below(&mut self, round: Round) {
+        let first = (round, BlockDigest::default(), [0; SIGNATURE_BYTES]);
+        self.verified = self.verified.split_off(&first);
+    }
+
     fn verify(&mut self, header: &SignedHeader) -> Result<VerifiedHeader, PeerError> {
         let block = header.reference();
         let key = (block.round, block.digest, *header.signature());

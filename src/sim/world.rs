@@ -10,7 +10,7 @@ use super::client::{Client, root_key};
 pub(super) use super::config::SimConfig;
 use super::config::{FaultKind, Span};
 use super::event::{Event, Scheduled};
-use super::host::{Clock, Host, Running};
+use super::host::{Clock, Host, MEMORY_BYTES, Running};
 use super::intercept::Cast;
 use super::linear::Sessions;
 use super::mail::PostOffice;
@@ -235,6 +235,7 @@ impl World {
             stats.map(|stats| (stats.executed, stats.own_round)).reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)));
         if let Some((commit, round)) = low {
             self.checker.forget_below(commit, round);
+            self.post.forget_below(round);
         }
     }
 
@@ -243,12 +244,16 @@ impl World {
         let stats = self.running(host).node.stats();
         let report = &mut self.report;
         report.dag_blocks_max = report.dag_blocks_max.max(stats.dag_blocks);
+        report.bytes_max = report.bytes_max.max(stats.memory_bytes);
         report.suspended_max = report.suspended_max.max(stats.suspended);
         report.rounds = report.rounds.max(stats.own_round.0);
         let limit = SHARE_MAX * self.config.validators;
         if stats.dag_blocks > limit || stats.suspended > limit {
             let (blocks, suspended) = (stats.dag_blocks, stats.suspended);
             return Err(Violation::Memory { host, blocks, suspended, limit });
+        }
+        if stats.memory_bytes > MEMORY_BYTES && self.is_honest(host) {
+            return Err(Violation::Bytes { host, bytes: stats.memory_bytes, limit: MEMORY_BYTES });
         }
         // Blocks and not rounds: who comes back makes its next block as many rounds later as it was away.
         let Progress { commit, own_round, barren } = &mut self.progress[host];

@@ -114,8 +114,8 @@ pub(super) struct Fetcher {
     range_turn: u32,
     /// Headers of certified commits among those that are asked for.
     certified: BTreeSet<BlockRef>,
-    /// Whether certified commits say what to ask for, and ranges need not.
-    follows_chain: bool,
+    /// No rounds are asked for in ranges.
+    holds_ranges: bool,
     /// Highest round of a valid header by each author.
     seen: Vec<Round>,
 }
@@ -135,7 +135,7 @@ impl Fetcher {
             range: None,
             range_turn: 0,
             certified: BTreeSet::new(),
-            follows_chain: false,
+            holds_ranges: false,
             seen: vec![Round(0); committee.size()],
             committee: Arc::clone(committee),
         }
@@ -206,9 +206,9 @@ impl Fetcher {
         self.certified.len()
     }
 
-    /// Whether certified commits say what to ask for, or will; otherwise, rounds that are far ahead are asked for in ranges.
-    pub(super) fn follow_chain(&mut self, follows: bool) {
-        self.follows_chain = follows;
+    /// No rounds are asked for in ranges: certified commits say what to ask for, or will, or execution is far behind.
+    pub(super) fn hold_ranges(&mut self, holds: bool) {
+        self.holds_ranges = holds;
     }
 
     /// How long an answer with headers is waited for.
@@ -368,7 +368,7 @@ impl Fetcher {
 
     /// Asks for the next rounds as long as f+1 stake shows headers far above the quorum round.
     fn poll_range(&mut self, now_us: u64, quorum_round: Round, out: &mut Vec<Effect>) {
-        if self.follows_chain || self.honest_round().0 <= quorum_round.0 + BY_NAME_ROUNDS {
+        if self.holds_ranges || self.honest_round().0 <= quorum_round.0 + BY_NAME_ROUNDS {
             self.range = None;
             return;
         }

@@ -162,11 +162,12 @@ fn plain(options: &Options) -> bool {
     };
     println!("safety: {}", sum.line());
     println!(
-        "events {}  leaves {}  checkpoints {}  most blocks in a DAG {}  {:.0} s",
+        "events {}  leaves {}  checkpoints {}  most that a validator held: {} blocks, {} KiB  {:.0} s",
         sum.report.events,
         sum.report.leaves,
         sum.report.checkpoints,
         sum.report.dag_blocks_max,
+        sum.report.bytes_max / 1_024,
         start.elapsed().as_secs_f64()
     );
     if options.seed.is_some() {

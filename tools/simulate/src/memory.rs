@@ -23,10 +23,12 @@ pub(crate) fn memory(options: &MemoryOptions) -> Result<(), Violation> {
     for rounds in [options.rounds / 10, options.rounds] {
         let report = rounds_of(rounds, options.validators)?;
         println!(
-            "memory: {} rounds of {} validators, {:.0} simulated s: at most {} blocks in a DAG, {} suspended; peak of the process {} MiB",
+            "memory: {} rounds of {} validators, {:.0} simulated s, {} transactions: a validator holds at most {} KiB, {} blocks in its DAG, {} suspended; peak of the process, ledgers included, {} MiB",
             report.rounds,
             options.validators,
             std::time::Duration::from_micros(report.simulated_us).as_secs_f64(),
+            report.leaves,
+            report.bytes_max / 1_024,
             report.dag_blocks_max,
             report.suspended_max,
             peak_mib()
@@ -44,7 +46,7 @@ fn rounds_of(rounds: u64, validators: u16) -> Result<Report, Violation> {
         network: Some(network),
         faults: false,
         clock_skew_ms: 0,
-        services: Services { think_us: (2_000_000, 6_000_000), ..Services::instant() },
+        services: Services { think_us: (20_000_000, 60_000_000), ..Services::instant() },
         keep_log: false,
         ..SimConfig::default()
     };

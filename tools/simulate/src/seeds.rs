@@ -98,6 +98,7 @@ impl Sum {
         sum.core_drain_us = sum.core_drain_us.max(report.core_drain_us);
         sum.dag_blocks_max = sum.dag_blocks_max.max(report.dag_blocks_max);
         sum.suspended_max = sum.suspended_max.max(report.suspended_max);
+        sum.bytes_max = sum.bytes_max.max(report.bytes_max);
         sum.rounds = sum.rounds.max(report.rounds);
         sum.trace = report.trace;
     }
