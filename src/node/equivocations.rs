@@ -53,6 +53,13 @@ impl Equivocations {
         news
     }
 
+    /// Proofs that the log holds.
+    pub(super) fn recall<'a>(&mut self, proofs: impl Iterator<Item = &'a EquivocationProof>) {
+        for proof in proofs {
+            self.add(proof.block().author, proof.block().round, Some(*proof));
+        }
+    }
+
     fn add(
         &mut self,
         author: AuthorityIndex,

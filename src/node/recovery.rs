@@ -17,7 +17,8 @@ use crate::execute::LedgerHead;
 use crate::genesis::Genesis;
 use crate::planted::{self, Bug};
 use crate::types::{
-    AuthorityIndex, BlockRef, CommitIndex, LogSeq, Payload, Round, SignedHeader, TimestampMs, read_block_ref,
+    AuthorityIndex, BlockRef, CommitIndex, EquivocationProof, LogSeq, Payload, Round, SignedHeader,
+    SystemMessage, TimestampMs, read_block_ref,
 };
 
 /// Why a record of the log cannot be used. The log's checksums held, so it was written by another program or a bug.
@@ -52,6 +53,8 @@ pub struct Recovered {
     own: Option<VerifiedHeader>,
     /// The last word on a log that was lost before this one.
     rejoin: Option<Round>,
+    /// The first proof against each validator that a header carries, however old: own headers carry all that is known.
+    evidence: BTreeMap<AuthorityIndex, EquivocationProof>,
 }
 
 impl Recovered {
@@ -72,6 +75,7 @@ impl Recovered {
             last_commit: None,
             own: None,
             rejoin: None,
+            evidence: BTreeMap::new(),
         }
     }
 
@@ -91,6 +95,11 @@ impl Recovered {
                     })
                 {
                     self.own = Some(header.clone());
+                }
+                for message in &header.header().system {
+                    if let SystemMessage::Evidence(proof) = message {
+                        self.evidence.entry(proof.block().author).or_insert(*proof);
+                    }
                 }
                 self.headers.insert(header.reference(), header);
             }
@@ -205,6 +214,7 @@ impl Node {
             self.quorum_round = self.dag.gc_round();
         }
         self.checkpoints.resume(&checkpoint);
+        self.equivocations.recall(recovered.evidence.values());
         self.resume_blocks(&recovered);
         self.rejoin = Rejoin::new(recovered.lost(self.config.first_life), recovered.rejoin.is_some());
         if let Some(own) = recovered.own {
@@ -229,6 +239,7 @@ impl Node {
             }
             self.versions.admits(header);
             self.knowledge.entered(header);
+            // The operator is told of all proofs at the start: [`Node::evidence`].
             self.note_equivocation(header, &mut Vec::new());
             if block.author == self.config.authority {
                 self.proposer.has_named(header);

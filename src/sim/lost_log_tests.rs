@@ -6,7 +6,12 @@
 use super::intercept::Cast;
 use super::world::World;
 use super::*;
-use crate::types::{CommitIndex, Round};
+use crate::dag::VerifiedHeader;
+use crate::node::{Effect, Input, LogRecord, Now};
+use crate::types::{
+    AuthorityIndex, BlockRef, CommitIndex, Epoch, FetchRequest, Header, Payload, PeerMessage, Round,
+    SIGNATURE_BYTES, SignedHeader, TimestampMs,
+};
 
 const SECOND_US: u64 = 1_000_000;
 
@@ -87,4 +92,111 @@ fn two_of_four_that_lost_their_logs_stay_silent() {
     for host in [1, 2] {
         assert!(world.running(host).node.is_rejoining());
     }
+}
+
+/// The last of some validators, without its log, and what the others send it.
+struct Silent {
+    world: World,
+    nonce: u64,
+}
+
+impl Silent {
+    fn new(validators: usize) -> Self {
+        let config = SimConfig { validators, faults: false, ..SimConfig::default() };
+        let mut world = World::new(1, &config, Cast::default());
+        world.hosts[validators - 1].keys_used = true;
+        world.start(validators - 1).unwrap();
+        let mut silent = Self { world, nonce: 0 };
+        for peer in 0..validators - 1 {
+            for effect in silent.give(Input::PeerUp { peer: AuthorityIndex::from_usize(peer), version: 2 }) {
+                if let Effect::Send { message: PeerMessage::Fetch(FetchRequest::Latest { nonce }), .. } =
+                    effect
+                {
+                    silent.nonce = nonce;
+                }
+            }
+        }
+        silent
+    }
+
+    fn give(&mut self, input: Input) -> Vec<Effect> {
+        let last = self.world.hosts.len() - 1;
+        let mut effects = Vec::new();
+        let now = Now { monotonic_us: 1_000, wall: TimestampMs(1) };
+        self.world.running(last).node.handle(now, input, &mut effects);
+        effects
+    }
+
+    /// Up to which round it is to be silent, if that is known after this claim.
+    fn claims(&mut self, from: u16, header: Option<VerifiedHeader>) -> Option<Round> {
+        let nonce = self.nonce;
+        let effects = self.give(Input::Latest { from: AuthorityIndex(from), nonce, header });
+        let floor = |effect| match effect {
+            Effect::Append { record: LogRecord::Rejoin(round), .. } => Some(round),
+            _ => None,
+        };
+        effects.into_iter().find_map(floor)
+    }
+}
+
+fn header(round: u64, author: u16, ancestors: Vec<BlockRef>) -> VerifiedHeader {
+    let header = Header {
+        version: 2,
+        epoch: Epoch(0),
+        round: Round(round),
+        author: AuthorityIndex(author),
+        time: TimestampMs(round),
+        ancestors,
+        n_tx: 0,
+        payload_len: 0,
+        payload_root: Payload::empty().root(),
+        system: Vec::new(),
+    };
+    VerifiedHeader::trusted(SignedHeader::build(header, |_| [0; SIGNATURE_BYTES]))
+}
+
+/// A claim of a round that never was counts for nothing: neither as one of the quorum nor for its height.
+#[test]
+fn an_absurd_claim_neither_frees_a_validator_nor_silences_it_for_ever() {
+    let mut silent = Silent::new(7);
+    let parents = |round: u64| {
+        let ghost =
+            |author| BlockRef { round: Round(round), author: AuthorityIndex(author), ..BlockRef::default() };
+        (0..7).map(ghost).collect::<Vec<_>>()
+    };
+    for round in [1 << 20, u64::MAX] {
+        assert_eq!(silent.claims(0, Some(header(round, 0, parents(round - 1)))), None);
+    }
+    for honest in 1..5 {
+        assert_eq!(silent.claims(honest, None), None);
+    }
+    assert_eq!(silent.claims(5, None), Some(Round(1)));
+}
+
+/// Elsewhere the rule was run with own blocks alone, and commits came a round late. Who makes none commits as soon as it can.
+#[test]
+fn a_header_that_decides_commits_at_once_without_an_own_block() {
+    let mut silent = Silent::new(4);
+    let committee = silent.world.genesis.committee();
+    let mut row: Vec<BlockRef> = committee.indices().map(|author| committee.genesis_block(author)).collect();
+    let mut commits = Vec::new();
+    for round in 1..=3 {
+        let mut next = Vec::new();
+        for author in 0..3 {
+            let own = usize::from(author);
+            let others = row.iter().enumerate().filter(|(at, _)| *at != own).map(|(_, block)| *block);
+            let header = header(round, author, std::iter::once(row[own]).chain(others).collect());
+            next.push(header.reference());
+            let effects = silent.give(Input::Headers { from: AuthorityIndex(author), headers: vec![header] });
+            let own_blocks = effects.iter().filter(|effect| matches!(effect, Effect::Broadcast(_))).count();
+            let is_commit =
+                |effect: &&Effect| matches!(effect, Effect::Append { record: LogRecord::Commit(..), .. });
+            commits.push((round, author, effects.iter().filter(is_commit).count()));
+            assert_eq!(own_blocks, 0);
+        }
+        row = next;
+    }
+    let (last, before) = commits.split_last().unwrap();
+    assert!(before.iter().all(|(.., count)| *count == 0), "{commits:?}");
+    assert!(last.2 >= 1, "the third header of round 3 certifies leaders of round 1: {commits:?}");
 }

@@ -426,8 +426,12 @@ impl Wiring<'_> {
             orders,
             core: core_tx.clone(),
         };
+        let node = Node::new(self.node_config, &self.genesis, data.recovered, head, checkpoint);
+        for proof in node.evidence() {
+            self.signals.accuse(*proof);
+        }
         let core = Core {
-            node: Node::new(self.node_config, &self.genesis, data.recovered, head, checkpoint),
+            node,
             clock,
             signals: Arc::clone(&self.signals),
             inbox,
