@@ -94,6 +94,25 @@ fn two_of_four_that_lost_their_logs_stay_silent() {
     }
 }
 
+/// A proof lies in the log for good, in an own header, and not only as long as the blocks that it is about.
+#[test]
+fn a_proof_of_equivocation_outlives_garbage_collection_and_restarts() {
+    let config = SimConfig { faults: false, ..SimConfig::default() };
+    let cast = Cast { twins: vec![0], ..Cast::default() };
+    let mut world = World::new(3, &config, cast);
+    world.boot_all().unwrap();
+    world.run_until(30 * SECOND_US).unwrap();
+    let proofs = |world: &mut World| world.running(1).node.evidence().copied().collect::<Vec<_>>();
+    let before = proofs(&mut world);
+    assert_eq!(before.len(), 1);
+    let gc_depth = world.genesis.parameters().gc_depth;
+    let round = world.running(1).node.stats().quorum_round;
+    assert!(round.0 > before[0].block().round.0 + 2 * gc_depth, "{round} {before:?}");
+    world.crash(1);
+    world.start(1).unwrap();
+    assert_eq!(proofs(&mut world)[0].block().author, AuthorityIndex(0));
+}
+
 /// The last of some validators, without its log, and what the others send it.
 struct Silent {
     world: World,
@@ -131,11 +150,14 @@ impl Silent {
     fn claims(&mut self, from: u16, header: Option<VerifiedHeader>) -> Option<Round> {
         let nonce = self.nonce;
         let effects = self.give(Input::Latest { from: AuthorityIndex(from), nonce, header });
-        let floor = |effect| match effect {
-            Effect::Append { record: LogRecord::Rejoin(round), .. } => Some(round),
-            _ => None,
+        let floor = |effect: &Effect| {
+            if let Effect::Append { record: LogRecord::Rejoin(round), .. } = effect {
+                Some(*round)
+            } else {
+                None
+            }
         };
-        effects.into_iter().find_map(floor)
+        effects.iter().find_map(floor)
     }
 }
 

@@ -427,9 +427,7 @@ impl Wiring<'_> {
             core: core_tx.clone(),
         };
         let node = Node::new(self.node_config, &self.genesis, data.recovered, head, checkpoint);
-        for proof in node.evidence() {
-            self.signals.accuse(*proof);
-        }
+        node.evidence().for_each(|proof| self.signals.accuse(*proof));
         let core = Core {
             node,
             clock,
