@@ -7,7 +7,7 @@
 //! Taken to the letter that sends every block n times, since nobody has named a block yet when the next round is made. So:
 //! - what a peer **evidently lacks** (it made a block two rounds later without it) everybody pushes, again after a
 //!   pause, as the proof of liveness asks;
-//! - while that was seen to happen lately, each new block is also relayed to that peer at once by [`RELAYS`] validators, a
+//! - while that was seen to happen lately, or the peer asked for new headers, each new block is also relayed to that peer at once by [`RELAYS`] validators, a
 //!   function of its author and round, and to everybody while this validator itself misses some: a header lost on one line comes
 //!   by another within the same round;
 //! - while nothing was missed, the push is the own block alone.
@@ -100,6 +100,14 @@ impl Knowledge {
     /// Headers had waited for one that came late: lines lose messages.
     pub(super) fn missed(&mut self, own_round: Round) {
         self.relay_all_until = Round(own_round.0 + RELAY_ROUNDS);
+    }
+
+    /// A peer asked for headers by name, of which the newest is of `round`: it has a block that names what it lacks. If it is given
+    /// a block only once it asks (a Byzantine author leaves it out, say) that costs it two delays in each round.
+    pub(super) fn asked_by(&mut self, peer: AuthorityIndex, round: Round, own_round: Round) {
+        if own_round.0 <= round.0 + REACH_ROUNDS {
+            self.relay_until[peer.as_usize()] = Round(own_round.0 + RELAY_ROUNDS);
+        }
     }
 
     /// Highest own round that f+1 of the stake has named: at least one honest validator built on it.
@@ -269,6 +277,18 @@ mod tests {
         // In each of 30 rounds, blocks of three others, relayed by two of the three that did not make them, each to two peers:
         // of twelve relays a round and author, a third falls on A.
         assert_eq!(relayed, 30 * 3 * 2 * 2 / 3);
+    }
+
+    #[test]
+    fn to_a_peer_that_asks_for_a_new_header_blocks_are_relayed_too() {
+        let mut drawing = Drawing::new(4);
+        drawing.full("ABCD", 9);
+        let mut knowledge = knowing(&drawing, 7);
+        knowledge.asked_by(AuthorityIndex(3), Round(9), Round(40));
+        assert_eq!(pushed(&mut knowledge, &drawing.dag, 9), [], "it catches up");
+        knowledge.asked_by(AuthorityIndex(3), Round(7), Round(8));
+        let to: Vec<u16> = pushed(&mut knowledge, &drawing.dag, 9).into_iter().map(|(to, _)| to).collect();
+        assert_eq!(to, [3]);
     }
 
     #[test]

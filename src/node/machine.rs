@@ -531,9 +531,14 @@ impl Node {
         }
     }
 
-    fn on_fetch(&self, from: AuthorityIndex, request: FetchRequest, out: &mut Vec<Effect>) {
+    fn on_fetch(&mut self, from: AuthorityIndex, request: FetchRequest, out: &mut Vec<Effect>) {
         if let FetchRequest::Latest { nonce } = request {
             return self.serve_latest(from, nonce, out);
+        }
+        if let FetchRequest::Headers(blocks) = &request
+            && let Some(newest) = blocks.iter().filter(|b| self.dag.get(b).is_some()).map(|b| b.round).max()
+        {
+            self.knowledge.asked_by(from, newest, self.proposer.last().round);
         }
         let held_back = |block: &BlockRef| self.proposer.is_held_back(block);
         fetcher::serve(&self.dag, held_back, from, request, out);
