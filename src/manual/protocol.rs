@@ -79,9 +79,9 @@
 //! (smoothed mean and deviation as in RFC 6298), within configured bounds. A few slow ones so cannot stretch it. After four
 //! waits in vain without a commit it doubles, and again after four more, until something commits: so it outgrows whatever
 //! delay the network settles at, and the proof of liveness needs no more. When C1 holds, a validator still gives the
-//! others that were there in the round before a grace: twice as long as they are usually late, and never more than a round takes:
+//! others that were there in the round before, and have slots, a grace: twice as long as they are usually late, and never more than a round takes:
 //! with a slot for every validator, a block that some name in time and some do not is neither committed nor skipped directly, and
-//! everything behind it waits. Nobody waits for who is always later than the grace. See `node::pacemaker`.
+//! everything behind it waits. Nobody waits for who is later, on the mean, than a round would take without waiting. See `node::pacemaker`.
 //!
 //! Why A2 matters: validators that jump over rounds leave rounds without a quorum of blocks that vote, and there are infinite
 //! runs of such jumps in which no leader ever commits. The exception: if the quorum's round is more than `gc_depth` rounds

@@ -31,16 +31,31 @@ pub(super) struct Shares {
     validators: usize,
 }
 
+/// Rounds above garbage collection's depth for which the DAG has to have room.
+const ROUNDS_ABOVE_GC: u64 = 64;
+
+/// About what a header with an ancestor for each validator takes in the DAG.
+fn header_bytes(validators: usize) -> usize {
+    2 * (42 * validators + 300) + 512
+}
+
+/// The least bound with which a node works: a DAG that is full before garbage collection begins takes no header, so nothing is
+/// committed, and nothing is ever let go of.
+#[must_use]
+pub fn memory_bytes_min(validators: usize, gc_depth: u64) -> usize {
+    let rounds = usize::try_from(gc_depth.saturating_add(ROUNDS_ABOVE_GC)).unwrap_or(usize::MAX);
+    rounds.saturating_mul(4 * validators * header_bytes(validators))
+}
+
 impl Shares {
     pub(super) fn of(total: usize, validators: usize) -> Self {
         Self { headers: total / 4, payloads: total / 2, suspended: total / 8, early: total / 16, validators }
     }
 
     pub(super) fn manager(&self) -> ManagerLimits {
-        let header_bytes = 2 * (42 * self.validators + 300) + 512;
         ManagerLimits {
             sender_bytes: self.suspended / self.validators,
-            extra_blocks: (self.headers / 4 / self.validators / header_bytes).clamp(4, 64),
+            extra_blocks: (self.headers / 4 / self.validators / header_bytes(self.validators)).clamp(4, 64),
             ..ManagerLimits::default()
         }
     }

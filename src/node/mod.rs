@@ -25,4 +25,5 @@ pub use checkpoints::CertifiedHead;
 pub use effect::{Effect, Input, LogKey, LogRecord, RecordKind, Reply};
 pub use fetcher::serve_from_log;
 pub use machine::{Node, NodeConfig, NodeStats, Now, Pace};
+pub use memory::memory_bytes_min;
 pub use recovery::{RecoverError, Recovered};

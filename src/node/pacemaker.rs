@@ -4,10 +4,12 @@
 //! are, doubles with every few waits in vain until something commits again, and so outgrows any delay that the network settles
 //! at; that is what liveness asks for. (Doubling at once would make a few lost messages cost seconds.)
 //!
-//! For the blocks of **everybody else who was there in the round before** it waits a grace, never longer than a round: a block
-//! that misses the next round's ancestors gets votes from some and none from others, and a slot that is neither committed
-//! nor skipped holds up all behind it. Lateness is measured for each author and judged by what a quorum shows, so that a
-//! few slow ones cannot stretch the waits of all.
+//! For the blocks of **everybody else who was there in the round before and has a slot** it waits a grace, never longer than a
+//! round: a block that misses the next round's ancestors gets votes from some and none from others, and a slot that is neither
+//! committed nor skipped holds up all behind it. Nobody waits for who is later, on the mean, than a round takes without
+//! waiting: rounds that have grown by waiting must not be the reason to wait as long (one author that comes a delay late doubled
+//! the rounds of all). Lateness is measured for each author and judged by what a quorum shows, so that a few slow ones cannot
+//! stretch the waits of all.
 
 use std::collections::VecDeque;
 
@@ -63,6 +65,8 @@ pub(super) struct Pacemaker {
     /// When a quorum of a round was there: (round, moment), oldest first.
     quorums: VecDeque<(Round, u64)>,
     round_us: Smoothed,
+    /// From an own block until those of a quorum of its round are here: a round without waits.
+    unwaited_us: Smoothed,
 }
 
 impl Pacemaker {
@@ -74,6 +78,7 @@ impl Pacemaker {
             lateness: vec![Smoothed::default(); committee.size()],
             quorums: VecDeque::new(),
             round_us: Smoothed::default(),
+            unwaited_us: Smoothed::default(),
         }
     }
 
@@ -101,10 +106,13 @@ impl Pacemaker {
         self.lateness[author.as_usize()].observe(late);
     }
 
-    /// An own block was made `us` after the one before it.
-    pub(super) fn made_round(&mut self, us: u64) {
-        let us = us.min(self.longest_us());
-        self.round_us.observe(us);
+    /// An own block was made `us` after the one before it, and could have been `unwaited_us` after it.
+    pub(super) fn made_round(&mut self, us: u64, unwaited_us: Option<u64>) {
+        let longest = self.longest_us();
+        self.round_us.observe(us.min(longest));
+        if let Some(unwaited) = unwaited_us {
+            self.unwaited_us.observe(unwaited.min(longest));
+        }
     }
 
     fn longest_us(&self) -> u64 {
@@ -143,9 +151,13 @@ impl Pacemaker {
     pub(super) fn grace_us(&self, author: AuthorityIndex) -> u64 {
         let lateness = &self.lateness[author.as_usize()];
         let most = self.round_us.mean;
-        // Who is always later than the grace is not waited for at all: the wait would be in vain. For the others there is always
-        // some: a wait for who comes costs little, and who does not come is waited for in one round only.
-        if lateness.mean >= most { 0 } else { (2 * lateness.bound()).clamp(most / GRACE_PART, most) }
+        // For who is not too late there is always some grace: a wait for who comes costs little, and who does not come is
+        // waited for in one round only.
+        if lateness.mean >= self.unwaited_us.mean.min(most) {
+            0
+        } else {
+            (2 * lateness.bound()).clamp(most / GRACE_PART, most)
+        }
     }
 
     /// Smoothed time between own blocks.
@@ -170,7 +182,7 @@ mod tests {
         for round in rounds {
             let quorum = 100_000 * round;
             pacemaker.quorum_at(Round(round), quorum);
-            pacemaker.made_round(100_000);
+            pacemaker.made_round(100_000, Some(50_000));
             for (author, late) in (0..4).map(AuthorityIndex).zip(late_us) {
                 pacemaker.came(author, Round(round), quorum + late);
             }
@@ -195,7 +207,7 @@ mod tests {
         for author in (0..4).map(AuthorityIndex) {
             pacemaker.came(author, Round(99), 60_000_000);
         }
-        pacemaker.made_round(60_000_000);
+        pacemaker.made_round(60_000_000, Some(60_000_000));
         assert!(pacemaker.leader_timeout_us(&committee(4)) < 400_000);
         run(&mut pacemaker, 700..720, [0, 1_000, 1_000, 1_000]);
         assert!(pacemaker.leader_timeout_us(&committee(4)) < 50_000);
@@ -221,8 +233,13 @@ mod tests {
     fn the_grace_follows_each_author_and_nobody_waits_for_those_who_are_always_too_late() {
         let mut pacemaker = Pacemaker::new(&committee(4), &Pace::default());
         run(&mut pacemaker, 1..200, [0, 2_000, 20_000, 190_000]);
-        let grace = [0, 1, 2, 3].map(|author| pacemaker.grace_us(AuthorityIndex(author)));
-        assert_eq!((grace[0], grace[1], grace[3]), (12_500, 12_500, 0));
-        assert!((40_000..45_000).contains(&grace[2]), "{grace:?}");
+        let grace = |pacemaker: &Pacemaker| [0, 1, 2, 3].map(|a| pacemaker.grace_us(AuthorityIndex(a)));
+        let [first, second, third, last] = grace(&pacemaker);
+        assert_eq!((first, second, last), (12_500, 12_500, 0));
+        assert!((40_000..45_000).contains(&third), "{third}");
+        // Rounds take 100 ms only since all wait, and would take 50 without.
+        run(&mut pacemaker, 200..400, [0, 45_000, 55_000, 99_000]);
+        assert_eq!(grace(&pacemaker)[2..], [0, 0]);
+        assert!((90_000..=100_000).contains(&grace(&pacemaker)[1]));
     }
 }

@@ -259,7 +259,7 @@ impl Node {
     }
 
     /// How long after the quorum to wait for blocks of `parent` by authors that were there in the round before and are not
-    /// yet here.
+    /// yet here. Who has lost its slots is not waited for: whether its block is voted for holds up nobody.
     fn grace_us(&self, parent: Round) -> u64 {
         let before = parent.previous();
         if before == Round(0) {
@@ -271,7 +271,8 @@ impl Node {
                 set.insert(block.author);
             }
         }
-        was_there.difference(is_here).iter().map(|author| self.pacemaker.grace_us(author)).max().unwrap_or(0)
+        let missing = was_there.difference(is_here).difference(self.committer.schedule().left_out(parent));
+        missing.iter().map(|author| self.pacemaker.grace_us(author)).max().unwrap_or(0)
     }
 
     /// Whether blocks are needed for more than keeping the pace.
@@ -344,7 +345,9 @@ impl Node {
         self.proposer.last_time = time;
         let took = now.monotonic_us - self.proposer.last_created_us;
         self.proposer.last_created_us = now.monotonic_us;
-        self.pacemaker.made_round(took);
+        let ready_since = self.proposer.ready_since_us;
+        let unwaited = ready_since.map(|since| took.saturating_sub(now.monotonic_us.saturating_sub(since)));
+        self.pacemaker.made_round(took, unwaited);
         // The first round after a quiet time says nothing.
         let loaded = std::mem::replace(&mut self.proposer.was_loaded, !payload.is_empty());
         self.payload_cap.round_took(took, loaded);

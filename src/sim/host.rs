@@ -16,7 +16,9 @@ use crate::genesis::Genesis;
 use crate::ingress::admit;
 use crate::log::{Disk, Fault, Log, LogOptions, SimDisk, Survives};
 use crate::mempool::{MempoolLimits, PooledTransaction, Ticket};
-use crate::node::{LogKey, LogRecord, Node, NodeConfig, Now, Pace, RecordKind, Recovered, serve_from_log};
+use crate::node::{
+    LogKey, LogRecord, Node, NodeConfig, Now, Pace, RecordKind, Recovered, memory_bytes_min, serve_from_log,
+};
 use crate::proof::checkpoint::CertifiedCheckpoint;
 use crate::types::{
     AuthorityIndex, BlockRef, Digest, FetchRequest, LeafIndex, LogSeq, PROTOCOL_VERSION,
@@ -27,7 +29,7 @@ use crate::verify::{verify_payload, verify_transactions};
 /// Simulated segments are small, so that runs cross their borders.
 const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// Memory that peers may make a simulated validator use.
+/// Memory that peers may make a simulated validator use; more in committees so large that it would not do.
 pub(super) const MEMORY_BYTES: usize = 64 << 20;
 
 /// A validator that may be running or down.
@@ -205,7 +207,11 @@ impl Host {
             },
             execution_backlog_max: 2_000,
             protocol: self.protocol,
-            memory_bytes: MEMORY_BYTES,
+            memory_bytes: memory_bytes_min(
+                self.genesis.committee().size(),
+                self.genesis.parameters().gc_depth,
+            )
+            .max(MEMORY_BYTES),
             first_life: !self.keys_used,
         };
         let node = Node::new(config, &self.genesis, recovered, executor.head(), executor.checkpoint());
