@@ -105,3 +105,21 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dag::testing::Drawing;
+
+    #[test]
+    fn with_the_least_memory_the_dag_holds_what_garbage_collection_keeps() {
+        let mut drawing = Drawing::new(4);
+        drawing.full("ABCD", 100);
+        let held = drawing.dag.header_bytes();
+        let share = Shares::of(memory_bytes_min(4, 100 - ROUNDS_ABOVE_GC), 4).headers;
+        assert!(held <= share, "{held} bytes are held, {share} may be");
+        assert!(held >= share / 4, "{held} bytes are held, {share} may be: the estimate is too high");
+        assert_eq!(memory_bytes_min(4, 500) >> 20, 12);
+        assert_eq!(memory_bytes_min(50, 500) >> 20, 571);
+    }
+}

@@ -41,7 +41,7 @@ use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfi
 use crate::limits::COMMITTEE_SIZE_MAX;
 use crate::log::LogOptions;
 use crate::mempool::{MempoolLimits, Ticket};
-use crate::node::{Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered};
+use crate::node::{Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered, memory_bytes_min};
 use crate::proof::checkpoint::CheckpointKeys;
 use crate::types::{AuthorityIndex, CommitIndex, LogSeq, PROTOCOL_VERSION};
 
@@ -201,6 +201,18 @@ fn check_lost_log(
     Ok(())
 }
 
+/// Whether the DAG of this network fits: with less memory than that a validator stands still for ever.
+fn check_memory(config: &ConfigFile, genesis: &Genesis) -> Result<(), ConfigError> {
+    let validators = genesis.committee().size();
+    let gc_depth = genesis.parameters().gc_depth;
+    let least_mb = memory_bytes_min(validators, gc_depth).div_ceil(1 << 20);
+    if config.config().limits.memory_mb >= least_mb {
+        return Ok(());
+    }
+    let why = format!("{validators} validators that keep {gc_depth} rounds need at least {least_mb}");
+    Err(config.refuse("limits.memory_mb", why))
+}
+
 fn node_config(
     config: &ConfigFile,
     own: AuthorityIndex,
@@ -337,6 +349,7 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
     let committee = Arc::new(genesis.committee());
     let own = config.own_index(&committee)?;
     let addresses = config.addresses(&committee)?;
+    check_memory(config, &genesis)?;
     let keys_dir = config.path(&config.config().keys_dir);
     let mut keys = NodeKeys::load(&keys_dir)?;
     keys.check(committee.authority(own), &keys_dir)?;
