@@ -30,7 +30,7 @@
 //! of 216 bytes that nobody but the author can make. Who has one puts it into its next header, and again after a pause
 //! while others still name such blocks; so all have it within
 //! two rounds, and operators see it in the log, the status and the metrics. What a proven equivocator makes up to `gc_depth`
-//! rounds after its last known offence is left out of own blocks, and its silence is not waited for: such blocks get no farther than
+//! rounds after its last known offence (and twice as many each time that it goes on once it is let back in, up to 64 times) is left out of own blocks, and its silence is not waited for: such blocks get no farther than
 //! those who do not know yet carry them. It costs nothing but the offender's own say: the honest are a quorum without it.
 //!
 //! # Accepting
@@ -230,6 +230,9 @@
 //! | committed and not executed | | no header is taken above four times the backlog that keeps own blocks empty |
 //! | frames from and to peers | peers | queues and receive credit for each peer, see [`crate::io`] |
 //! | requests for old blocks | peers | 4 for each peer |
+//!
+//! M is at least what the headers of `gc_depth` and 64 more rounds take, or the node does not start: a DAG that is full before
+//! garbage collection begins would take no header ever again.
 //!
 //! *Do honest needs get through?* A header whose ancestors are here is never suspended; what is missing is fetched from the lowest round
 //! up, and what is far ahead in causal order. A block that an honest validator could take, the others can take as

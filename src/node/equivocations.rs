@@ -10,25 +10,37 @@ use crate::types::{AuthorityIndex, EquivocationProof, Round, SignedReference, Sy
 /// Own rounds before a proof is told again to somebody who seems not to know it.
 const TELL_AGAIN_ROUNDS: u64 = 32;
 
+/// Terms, each twice as long as the one before, for which an author is left out.
+const TERMS_MAX: u32 = 7;
+
 /// What is known against one validator.
 #[derive(Debug)]
 struct Case {
     /// The first proof; one is enough. `None` while it has only equivocated in headers of version 1, whose signatures cover too
     /// much to be carried.
     proof: Option<EquivocationProof>,
-    /// Highest round in which it equivocated.
-    last: Round,
+    /// Own blocks leave out what it makes up to this round.
+    until: Round,
+    /// How many times it equivocated after it had been let back in, and once more.
+    terms: u32,
     /// Own round whose header carried the proof last.
     told: Option<Round>,
 }
 
 /// See the module's text. At most one case for each validator.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Equivocations {
+    /// Rounds of the first term.
+    term: u64,
     cases: BTreeMap<AuthorityIndex, Case>,
 }
 
 impl Equivocations {
+    /// Nothing against anybody; who equivocates is left out for `term` rounds, at first.
+    pub(super) fn new(term: u64) -> Self {
+        Self { term, cases: BTreeMap::new() }
+    }
+
     /// A header enters the DAG beside another block of its slot. Returns a proof that was not known before.
     pub(super) fn beside(
         &mut self,
@@ -66,8 +78,13 @@ impl Equivocations {
         round: Round,
         proof: Option<EquivocationProof>,
     ) -> Option<EquivocationProof> {
-        let case = self.cases.entry(author).or_insert(Case { proof: None, last: round, told: None });
-        case.last = case.last.max(round);
+        let new = Case { proof: None, until: Round(0), terms: 0, told: None };
+        let case = self.cases.entry(author).or_insert(new);
+        if round > case.until {
+            case.terms = (case.terms + 1).min(TERMS_MAX);
+        }
+        let term = self.term.saturating_mul(1 << (case.terms - 1));
+        case.until = case.until.max(Round(round.0.saturating_add(term)));
         if case.proof.is_some() {
             return None;
         }
@@ -98,10 +115,11 @@ impl Equivocations {
         proofs
     }
 
-    /// Whether own blocks leave out what an author makes in `round`: it equivocated there or within `rounds` rounds before.
-    /// So its blocks get no further than those who do not know of it yet carry them, however many it makes.
-    pub(super) fn is_shunned(&self, author: AuthorityIndex, round: Round, rounds: u64) -> bool {
-        self.cases.get(&author).is_some_and(|case| round.0.saturating_sub(case.last.0) <= rounds)
+    /// Whether own blocks leave out what an author makes in `round`: it equivocated there or within a term before. So its blocks
+    /// get no further than those who do not know of it yet carry them, however many it makes. Who goes on when it is let back
+    /// in is left out for twice as long: each time costs the others many requests, for chains that few of them have.
+    pub(super) fn is_shunned(&self, author: AuthorityIndex, round: Round) -> bool {
+        self.cases.get(&author).is_some_and(|case| round <= case.until)
     }
 
     /// Everybody who equivocated.
@@ -140,7 +158,7 @@ mod tests {
 
     #[test]
     fn one_proof_for_each_author_is_kept_and_told_once() {
-        let mut equivocations = Equivocations::default();
+        let mut equivocations = Equivocations::new(10);
         let (a, b) = twins(2, 7);
         let proof = equivocations.beside(&b, &a).unwrap();
         assert_eq!(proof.block().author, AuthorityIndex(2));
@@ -154,20 +172,34 @@ mod tests {
         assert_eq!(equivocations.take_untold(Round(42)), [proof]);
         assert_eq!(equivocations.authors().iter().collect::<Vec<_>>(), [AuthorityIndex(2)]);
         // It is left out for a while after the last time, in whatever round the proof was.
-        assert!(equivocations.is_shunned(AuthorityIndex(2), Round(19), 10));
-        assert!(!equivocations.is_shunned(AuthorityIndex(2), Round(20), 10));
-        assert!(!equivocations.is_shunned(AuthorityIndex(1), Round(7), 10));
+        assert!(equivocations.is_shunned(AuthorityIndex(2), Round(19)));
+        assert!(!equivocations.is_shunned(AuthorityIndex(2), Round(20)));
+        assert!(!equivocations.is_shunned(AuthorityIndex(1), Round(7)));
+    }
+
+    #[test]
+    fn who_goes_on_when_it_is_let_back_in_is_left_out_for_twice_as_long() {
+        let mut equivocations = Equivocations::new(10);
+        let mut offend = |round: u64| {
+            let (a, b) = twins(2, round);
+            equivocations.beside(&a, &b);
+            let mut rounds = (round..).skip_while(|r| equivocations.is_shunned(AuthorityIndex(2), Round(*r)));
+            rounds.next().unwrap_or_default() - round - 1
+        };
+        assert_eq!([7, 9, 12].map(&mut offend), [10, 10, 10], "still the first term");
+        assert_eq!([100, 130, 300, 1_000].map(&mut offend), [20, 40, 80, 160]);
+        assert_eq!([10_000, 20_000, 30_000].map(&mut offend), [320, 640, 640]);
     }
 
     #[test]
     fn a_proof_in_a_header_is_as_good_as_one_seen() {
         let (a, b) = twins(3, 5);
-        let proof = Equivocations::default().beside(&a, &b).unwrap();
+        let proof = Equivocations::new(10).beside(&a, &b).unwrap();
         let message = SystemMessage::Evidence(proof);
         let plain = header(6, 1, Vec::new(), 0);
         let carrier = Header { system: vec![message], ..plain.header().clone() };
         let carrier = VerifiedHeader::trusted(SignedHeader::build(carrier, |_| [0; 64]));
-        let mut other = Equivocations::default();
+        let mut other = Equivocations::new(10);
         assert_eq!(other.read(&carrier), [proof]);
         assert_eq!(other.read(&carrier), []);
         assert_eq!(other.proofs().collect::<Vec<_>>(), [&proof]);
@@ -175,11 +207,11 @@ mod tests {
 
     #[test]
     fn an_offence_in_a_round_that_never_was_does_no_harm() {
-        let mut equivocations = Equivocations::default();
+        let mut equivocations = Equivocations::new(10);
         let (a, b) = twins(2, u64::MAX / 2_000);
         assert!(equivocations.beside(&b, &a).is_some());
-        assert!(equivocations.is_shunned(AuthorityIndex(2), Round(5), u64::MAX));
-        assert!(!equivocations.is_shunned(AuthorityIndex(2), Round(u64::MAX), 500));
+        assert!(equivocations.is_shunned(AuthorityIndex(2), Round(5)));
+        assert!(!equivocations.is_shunned(AuthorityIndex(2), Round(u64::MAX)));
     }
 
     #[test]
@@ -197,9 +229,9 @@ mod tests {
             VerifiedHeader::trusted(SignedHeader::build(header, |bytes| key.sign(&domain, bytes)))
         };
         let (a, b) = twins(0, 4);
-        let proof = Equivocations::default().beside(&sign(&a), &sign(&b)).unwrap();
+        let proof = Equivocations::new(10).beside(&sign(&a), &sign(&b)).unwrap();
         assert!(evidence_holds(&committee, &proof));
-        let forged = Equivocations::default().beside(&sign(&a), &b).unwrap();
+        let forged = Equivocations::new(10).beside(&sign(&a), &b).unwrap();
         assert!(!evidence_holds(&committee, &forged));
     }
 }

@@ -219,7 +219,7 @@ impl Node {
             fetcher: Fetcher::new(&committee, config.authority, config.pace),
             pacemaker: Pacemaker::new(&committee, &config.pace),
             knowledge: Knowledge::new(&committee, config.authority),
-            equivocations: Equivocations::default(),
+            equivocations: Equivocations::new(parameters.gc_depth),
             payload_cap: PayloadCap::new(config.mempool.block_bytes, config.pace.leader_timeout_min_us / 2),
             commit_votes: CommitVotes::default(),
             certificates: Certificates::new(&committee),
@@ -454,12 +454,12 @@ impl Node {
         let mut proofs = self.equivocations.read(header);
         self.stats.equivocations += u64::from(!beside.is_empty());
         proofs.extend(beside.iter().filter_map(|other| self.equivocations.beside(header, other)));
-        let (own, depth) = (self.proposer.last().round, self.linearizer.gc_depth());
+        let own = self.proposer.last().round;
         if !self.equivocations.authors().is_empty()
-            && !self.equivocations.is_shunned(block.author, block.round, depth)
+            && !self.equivocations.is_shunned(block.author, block.round)
         {
             for ancestor in &header.header().ancestors {
-                if self.equivocations.is_shunned(ancestor.author, ancestor.round, depth) {
+                if self.equivocations.is_shunned(ancestor.author, ancestor.round) {
                     self.equivocations.named(ancestor.author, own);
                 }
             }

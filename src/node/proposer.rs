@@ -232,7 +232,7 @@ impl Node {
     fn is_nameable(&self, block: &BlockRef, entry: &DagBlock) -> bool {
         entry.available
             && (block.author == self.config.authority
-                || !self.equivocations.is_shunned(block.author, block.round, self.gc_depth()))
+                || !self.equivocations.is_shunned(block.author, block.round))
     }
 
     fn gc_depth(&self) -> u64 {
@@ -288,7 +288,7 @@ impl Node {
         }
         let leader = self.committer.schedule().primary(parent);
         // A leader whose blocks are left out is not waited for.
-        let shunned = self.equivocations.is_shunned(leader, parent, self.gc_depth());
+        let shunned = self.equivocations.is_shunned(leader, parent);
         if !shunned && !self.dag.slot(parent, leader).any(|(_, entry)| entry.available) {
             return false;
         }
@@ -398,8 +398,8 @@ impl Node {
             let available = self.dag.latest_available(own.author, round);
             own = available.unwrap_or_else(|| self.committee.genesis_block(own.author));
         }
-        let (equivocations, depth) = (&self.equivocations, self.linearizer.gc_depth());
-        let shunned = |block: &BlockRef| equivocations.is_shunned(block.author, block.round, depth);
+        let equivocations = &self.equivocations;
+        let shunned = |block: &BlockRef| equivocations.is_shunned(block.author, block.round);
         let mut ancestors = vec![own];
         for author in self.committee.indices().filter(|author| *author != own.author) {
             let named = &mut self.proposer.named[author.as_usize()];
