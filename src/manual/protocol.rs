@@ -91,6 +91,15 @@
 //! pool or in uncommitted blocks, a checkpoint vote) and `idle_round_interval_us` while there is nothing, so that an idle
 //! network costs little and a first transaction wakes it. C3 waits for neither.
 //!
+//! *A first transaction takes four delays, not three.* At rest everybody has made a block of round r and has those of all. Who
+//! gets a transaction makes its block of round r + 1 at once; the others, woken by it one delay later, make theirs of r + 1;
+//! votes (r + 2) leave after two delays, certificates (r + 3) after three, and those arrive after four. Three delays would
+//! take votes after one: a quorum of blocks of the same round that were there before anybody knew of the transaction, without
+//! its author's. So at rest 2f others would have to be a round ahead of the author; whoever gets the transaction, that is
+//! possible for at most f + 1 of 3f + 1 validators at a time, and all others would need four. The way to three delays
+//! for all is to go on at the pace of the network, which is what an idle one is meant to spare; there a transaction waits half a round
+//! for the next block, so that the difference is half a delay. `simulate latency` measures both.
+//!
 //! **Ancestors** of the new block: the last own block, then of each other author the available block of the highest round
 //! below r, unless an own block has named one of that round or a later one before.
 //!
@@ -109,7 +118,7 @@
 //! author, since a block's history holds its author's chain. Nobody has named a block of round r − 1 when that of round r is
 //! made, so taken to the letter each header would travel n times. Instead, what a peer evidently lacks (it made a block two rounds later that
 //! does not know of it) is pushed by everybody, and again after a pause; this is what the proof needs. And for 64 rounds after anybody was seen to lack
-//! something, each header is also relayed at once by two validators that its author and round determine, so that a message
+//! something, or a peer asked for a new header, each header is also relayed at once by two validators that its author and round determine, so that a message
 //! lost on one line costs no round trip. While nothing is missed the push is the own block alone.
 //!
 //! # Deciding leaders
