@@ -80,7 +80,8 @@ impl Equivocations {
     ) -> Option<EquivocationProof> {
         let new = Case { proof: None, until: Round(0), terms: 0, told: None };
         let case = self.cases.entry(author).or_insert(new);
-        if round > case.until {
+        // Also a proof about round 0, in which nobody makes blocks, but whoever wants to can sign.
+        if case.terms == 0 || round > case.until {
             case.terms = (case.terms + 1).min(TERMS_MAX);
         }
         let term = self.term.saturating_mul(1 << (case.terms - 1));
@@ -212,6 +213,13 @@ mod tests {
         assert!(equivocations.beside(&b, &a).is_some());
         assert!(equivocations.is_shunned(AuthorityIndex(2), Round(5)));
         assert!(!equivocations.is_shunned(AuthorityIndex(2), Round(u64::MAX)));
+        // Nor one in the round of the genesis blocks: signatures say nothing about rounds.
+        let mut equivocations = Equivocations::new(10);
+        let (a, b) = twins(2, 0);
+        let proof = equivocations.beside(&b, &a).unwrap();
+        assert!(equivocations.is_shunned(AuthorityIndex(2), Round(10)));
+        equivocations.recall([proof].iter());
+        assert!(!equivocations.is_shunned(AuthorityIndex(2), Round(11)));
     }
 
     #[test]
