@@ -204,7 +204,7 @@ pub struct Rounds {
     pub leader_timeout_ms: u64,
     /// How long to wait for it at most, however late leaders were measured to be.
     pub leader_timeout_max_ms: u64,
-    /// Least time between two own blocks.
+    /// Least time between two own blocks, on the average of three: they are made in beats of three, with one pause.
     pub min_round_interval_ms: u64,
     /// Time between two own blocks when there is nothing to order.
     pub idle_round_interval_ms: u64,
@@ -215,7 +215,7 @@ impl Default for Rounds {
         Self {
             leader_timeout_ms: 100,
             leader_timeout_max_ms: 10_000,
-            min_round_interval_ms: 2,
+            min_round_interval_ms: 3,
             idle_round_interval_ms: 250,
         }
     }

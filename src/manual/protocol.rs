@@ -87,9 +87,13 @@
 //! runs of such jumps in which no leader ever commits. The exception: if the quorum's round is more than `gc_depth` rounds
 //! above the last own block, the blocks in between could enter no commit, and the validator goes on behind the quorum's round.
 //!
-//! Between two own blocks at least `min_round_interval_us` pass while there is something to order (transactions in the
-//! pool or in uncommitted blocks, a checkpoint vote) and `idle_round_interval_us` while there is nothing, so that an idle
-//! network costs little and a first transaction wakes it. C3 waits for neither.
+//! **Pace.** While there is something to order (transactions in the pool or in uncommitted blocks, a checkpoint vote), rounds come
+//! in beats of three, one whose number is a multiple of three and the two after it: a validator makes its block of the first at
+//! least three times `min_round_interval_us` after its block of the first of the beat before, and the others as soon as it may.
+//! Three rounds are what it takes to commit a block. Evenly spread, as many rounds would cost as much, and a transaction would wait for
+//! two and a half intervals; so it waits for one and a half, and for what the rounds themselves take. While there is nothing,
+//! `idle_round_interval_us` pass between two own blocks, so that an idle network costs little and a first transaction wakes it.
+//! C3 waits for neither. On lines on which three rounds take longer than a beat there is no pause.
 //!
 //! *A first transaction takes four delays, not three.* At rest everybody has made a block of round r and has those of all. Who
 //! gets a transaction makes its block of round r + 1 at once; the others, woken by it one delay later, make theirs of r + 1;

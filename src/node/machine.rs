@@ -12,6 +12,7 @@ use super::equivocations::Equivocations;
 use super::fetcher::{self, Fetcher, Frontier};
 use super::knowledge::Knowledge;
 use super::memory::Shares;
+use super::pace::Pace;
 use super::pacemaker::Pacemaker;
 use super::payload_cap::PayloadCap;
 use super::proposer::Proposer;
@@ -42,36 +43,6 @@ pub struct Now {
     pub monotonic_us: u64,
     /// The machine's idea of the time of day. Goes into headers and nowhere else.
     pub wall: TimestampMs,
-}
-
-/// Pace of rounds and of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// Least wait for a leader's block, 2Δ, before the node has measured how late they come.
-    pub leader_timeout_min_us: u64,
-    /// Longest, whatever was measured and however often it was in vain.
-    pub leader_timeout_max_us: u64,
-    /// Least time between two own blocks while there is something to order.
-    pub min_round_interval_us: u64,
-    /// Least time between two own blocks while there is nothing to order.
-    pub idle_round_interval_us: u64,
-    /// Wait for an answer before another peer is asked.
-    pub fetch_timeout_us: u64,
-    /// Wait for a pushed payload before it is asked for.
-    pub payload_grace_us: u64,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            leader_timeout_min_us: 100_000,
-            leader_timeout_max_us: 10_000_000,
-            min_round_interval_us: 4_000,
-            idle_round_interval_us: 100_000,
-            fetch_timeout_us: 500_000,
-            payload_grace_us: 60_000,
-        }
-    }
 }
 
 /// What a node is made of.
@@ -282,6 +253,11 @@ impl Node {
 
     /// Takes one input. Effects are appended to `out`, to be carried out in their order.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        self.handle_all(now, [input], out);
+    }
+
+    /// Takes inputs that are there together: what they make possible is looked for once, behind the last of them.
+    pub fn handle_all(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>, out: &mut Vec<Effect>) {
         if self.halted {
             return;
         }
@@ -291,6 +267,17 @@ impl Node {
             self.config.first_life = false;
             out.push(Effect::KeysUsed);
         }
+        for input in inputs {
+            self.take(now, input, out);
+        }
+        self.progress(now, out);
+        if self.halted {
+            let halt = out[first..].iter().position(|effect| matches!(effect, Effect::Halt(_)));
+            out.truncate(halt.map_or(out.len(), |at| first + at + 1));
+        }
+    }
+
+    fn take(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::PeerUp { peer, version } => self.on_peer_up(peer, version, out),
             Input::PeerDown(peer) => {
@@ -308,11 +295,6 @@ impl Node {
             Input::Synced(seq) => self.durable = self.durable.max(seq),
             Input::Executed(executed) => self.on_executed(*executed, out),
             Input::Tick => {}
-        }
-        self.progress(now, out);
-        if self.halted {
-            let halt = out[first..].iter().position(|effect| matches!(effect, Effect::Halt(_)));
-            out.truncate(halt.map_or(out.len(), |at| first + at + 1));
         }
     }
 

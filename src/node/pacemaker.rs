@@ -11,9 +11,10 @@
 //! the rounds of all). Lateness is measured for each author and judged by what a quorum shows, so that a few slow ones cannot
 //! stretch the waits of all.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
-use super::machine::Pace;
+use super::pace::Pace;
 use crate::committee::Committee;
 use crate::types::{AuthorityIndex, Round};
 
@@ -67,6 +68,8 @@ pub(super) struct Pacemaker {
     round_us: Smoothed,
     /// From an own block until those of a quorum of its round are here: a round without waits.
     unwaited_us: Smoothed,
+    /// What [`Pacemaker::find_late_us`] found, until the lateness of an author changes: it is asked for with every input.
+    late_us: Cell<Option<u64>>,
 }
 
 impl Pacemaker {
@@ -79,6 +82,7 @@ impl Pacemaker {
             quorums: VecDeque::new(),
             round_us: Smoothed::default(),
             unwaited_us: Smoothed::default(),
+            late_us: Cell::new(None),
         }
     }
 
@@ -104,6 +108,7 @@ impl Pacemaker {
         };
         let late = late.min(self.longest_us());
         self.lateness[author.as_usize()].observe(late);
+        self.late_us.set(None);
     }
 
     /// An own block was made `us` after the one before it, and could have been `unwaited_us` after it.
@@ -131,7 +136,14 @@ impl Pacemaker {
 
     /// 2Δ: how long to wait for the first leader's block.
     pub(super) fn leader_timeout_us(&self, committee: &Committee) -> u64 {
-        // What a quorum stays below: at least f+1 honest authors are at or above it, and no f can lift it.
+        let late = self.late_us.get().unwrap_or_else(|| self.find_late_us(committee));
+        self.late_us.set(Some(late));
+        let base = (2 * late).max(self.leader_timeout_min_us);
+        base.saturating_mul(1 << (self.in_vain / PATIENCE)).min(self.leader_timeout_max_us)
+    }
+
+    /// What a quorum stays below: at least f+1 honest authors are at or above it, and no f can lift it.
+    fn find_late_us(&self, committee: &Committee) -> u64 {
         let mut bounds: Vec<(u64, u64)> = committee
             .indices()
             .map(|a| (self.lateness[a.as_usize()].bound(), committee.stake(a).0))
@@ -143,8 +155,7 @@ impl Pacemaker {
             below += stake;
             (below >= quorum).then_some(bound)
         });
-        let base = (2 * bound.unwrap_or_default()).max(self.leader_timeout_min_us);
-        base.saturating_mul(1 << (self.in_vain / PATIENCE)).min(self.leader_timeout_max_us)
+        bound.unwrap_or_default()
     }
 
     /// How long after the quorum to wait for a block of an author that is not the first leader.

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::effect::{Effect, LogRecord};
-use super::machine::{Node, Now, Pace};
+use super::machine::{Node, Now};
+use super::pace::Pace;
 use super::payload_cap::{UNNAMED_ROUNDS_MAX, UNNAMED_TIMEOUTS};
 use crate::committee::{AuthoritySet, Committee, StakeSum};
 use crate::dag::{DagBlock, VerifiedHeader};
@@ -33,6 +34,8 @@ pub(super) struct Proposer {
     last: BlockRef,
     last_time: TimestampMs,
     last_created_us: u64,
+    /// When the last own block was made that begins a beat.
+    last_beat_us: u64,
     /// Since when the next round could be entered (A1 and A2).
     ready_since_us: Option<u64>,
     /// Own blocks that are not durable yet: they do not leave before.
@@ -60,6 +63,7 @@ impl Proposer {
             last: committee.genesis_block(own),
             last_time: TimestampMs(0),
             last_created_us: 0,
+            last_beat_us: 0,
             ready_since_us: None,
             outbox: VecDeque::new(),
             latest_sent: None,
@@ -246,8 +250,13 @@ impl Node {
             return Readiness::Now;
         }
         let Some(ready_since) = self.proposer.ready_since_us else { return Readiness::NotYet };
-        let earliest = self.proposer.last_created_us
-            + if self.has_work() { pace.min_round_interval_us } else { pace.idle_round_interval_us };
+        let earliest = if !self.has_work() {
+            self.proposer.last_created_us + pace.idle_round_interval_us
+        } else if pace.begins_beat(round) {
+            self.proposer.last_beat_us + pace.beat_rounds * pace.min_round_interval_us
+        } else {
+            0
+        };
         // C2: the leader had its time. C1: it did not need it, and the others had a little.
         let at = if self.leaders_are_settled(round.previous()) {
             ready_since + self.grace_us(round.previous())
@@ -345,6 +354,9 @@ impl Node {
         self.proposer.last_time = time;
         let took = now.monotonic_us - self.proposer.last_created_us;
         self.proposer.last_created_us = now.monotonic_us;
+        if self.config.pace.begins_beat(round) {
+            self.proposer.last_beat_us = now.monotonic_us;
+        }
         let ready_since = self.proposer.ready_since_us;
         let unwaited = ready_since.map(|since| took.saturating_sub(now.monotonic_us.saturating_sub(since)));
         self.pacemaker.made_round(took, unwaited);

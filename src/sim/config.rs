@@ -179,6 +179,8 @@ pub struct SimConfig {
     pub clock_skew_ms: u64,
     /// How long things take.
     pub services: Services,
+    /// Rounds of a beat; see [`Pace`](crate::node::Pace).
+    pub beat_rounds: u64,
     /// From which moment on the latency of every block and transaction is noted, microseconds; clients turn to honest validators
     /// alone then. Block time first has to come near the clock, and clients have to register keys.
     pub measure_from_us: Option<u64>,
@@ -205,6 +207,7 @@ impl Default for SimConfig {
             lossy_per_mille: 0,
             clock_skew_ms: 5_000,
             services: Services::default(),
+            beat_rounds: 1,
             measure_from_us: None,
             keep_log: true,
             upgrade: false,

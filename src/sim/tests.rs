@@ -1,8 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
 use super::intercept::{Cast, Intercept, Outgoing, View};
 use super::world::run_cast;
 use super::*;
+use crate::node::{COMMIT_ROUNDS, Pace};
 use crate::types::PeerMessage;
 
 fn short(seconds: u64) -> SimConfig {
@@ -39,6 +43,54 @@ fn a_whole_network_without_faults_keeps_its_pace() {
     let report = run(1, &config).unwrap();
     assert_eq!((report.restarts, report.lost_messages), (0, 0));
     assert!(report.acknowledged > 150, "{report:?}");
+}
+
+/// Writes down when its validator first sends its header of each round, and changes nothing.
+#[derive(Debug)]
+struct Watch(Arc<Mutex<BTreeMap<u64, u64>>>);
+
+impl Intercept for Watch {
+    fn outgoing(&mut self, view: &mut View<'_>, to: usize, message: PeerMessage) -> Vec<(usize, Outgoing)> {
+        if let PeerMessage::Header(header) = &message
+            && header.header().author.as_usize() == view.host
+        {
+            self.0.lock().unwrap().entry(header.header().round.0).or_insert(view.now_us);
+        }
+        vec![(to, Outgoing::Message(message))]
+    }
+}
+
+#[test]
+fn rounds_come_in_beats_of_three() {
+    let sent = Arc::new(Mutex::new(BTreeMap::new()));
+    let watch: Box<dyn Intercept> = Box::new(Watch(Arc::clone(&sent)));
+    let cast = Cast { intercepts: [(0, watch)].into(), twins: Vec::new() };
+    let network = NetworkConfig { delay_min_us: 100, delay_max_us: 200, ..NetworkConfig::default() };
+    let services = Services { sync_us: (1, 50), ..Services::default() };
+    let beats = SimConfig { beat_rounds: COMMIT_ROUNDS, ..short(8) };
+    let config = SimConfig { network: Some(network), services, faults: false, clock_skew_ms: 0, ..beats };
+    run_cast(1, &config, cast).unwrap();
+    let (sent, pace) = (sent.lock().unwrap().clone(), Pace::default());
+    let gap = |from: u64, to: u64| Some(sent.get(&to)? - sent.get(&from)?);
+    let rounds = || 3..sent.len() as u64;
+    let starts: Vec<u64> =
+        rounds().filter(|round| round % 3 == 0).filter_map(|round| gap(round, round + 3)).collect();
+    let quick = rounds()
+        .filter(|round| round % 3 != 0)
+        .filter(|round| gap(round - 1, *round).is_some_and(|us| us < pace.min_round_interval_us / 2));
+    // The others may be a little ahead and take this one along.
+    let least = starts.iter().min().copied().unwrap_or_default();
+    assert!(least + 1_000 >= 3 * pace.min_round_interval_us, "two beats began {least} us apart");
+    assert!(2 * quick.count() > starts.len(), "the rounds of a beat follow each other at once");
+}
+
+#[test]
+fn networks_in_beats_survive_faults() {
+    for seed in 300..304 {
+        let config = SimConfig { beat_rounds: COMMIT_ROUNDS, ..short(15) };
+        let report = run(seed, &config).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        assert!(report.acknowledged > 20, "seed {seed}: {report:?}");
+    }
 }
 
 #[test]

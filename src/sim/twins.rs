@@ -17,6 +17,7 @@ const PACE: Pace = Pace {
     leader_timeout_min_us: 20_000,
     leader_timeout_max_us: 200_000,
     min_round_interval_us: 3_000,
+    beat_rounds: 1,
     idle_round_interval_us: 8_000,
     fetch_timeout_us: 25_000,
     payload_grace_us: 6_000,

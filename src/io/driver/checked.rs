@@ -38,6 +38,11 @@ impl CheckedPayloads {
         same
     }
 
+    /// Whether there is an answer for the node.
+    pub(super) fn has_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// The next answer for the node.
     pub(super) fn next_asked(&mut self) -> Option<(BlockRef, Arc<[Verdict]>)> {
         self.asked.pop_front()

@@ -27,8 +27,11 @@ use crate::io::verify_pool::{Busy, Job, VerifyPool};
 use crate::node::{Effect, Input, Node, NodeStats};
 use crate::types::{BlockPayload, EquivocationProof, LogSeq};
 
-/// Inputs that are handled before figures are shown again.
-const INPUTS_PER_ROUND: usize = 64;
+/// Inputs that are handled together at most, and bytes of payloads in them.
+const TOGETHER_MAX: usize = 64;
+const TOGETHER_BYTES_MAX: usize = 1 << 20;
+/// Time after which figures are shown again.
+const SHOW_EVERY_US: u64 = 10_000;
 /// Pause before what a full queue refused is offered again.
 const OFFER_PAUSE: Duration = Duration::from_millis(1);
 /// Longest sleep while a reply is held back.
@@ -139,10 +142,14 @@ pub(super) struct Core {
     pub(super) outgoing: Outgoing,
     pub(super) waiting: Waiting,
     pub(super) checked: CheckedPayloads,
-    /// Came behind transactions that are handled before it.
-    pub(super) held: Option<Input>,
+    /// Are being handled.
+    pub(super) inputs: Vec<Input>,
     pub(super) durable: LogSeq,
+    /// What the effects that are being carried out want durable.
+    pub(super) wanted: Option<LogSeq>,
     pub(super) meter: LoadMeter,
+    /// When figures were shown last.
+    pub(super) shown_us: u64,
     /// Where it is remembered that the keys have signed.
     pub(super) keys_dir: PathBuf,
 }
@@ -159,68 +166,61 @@ impl Core {
     /// Runs until the node is stopped or halts. Closes the log.
     pub(super) fn run(mut self) {
         let mut effects = Vec::new();
-        self.handle(Input::Tick, &mut effects);
+        self.inputs.push(Input::Tick);
+        self.handle(&mut effects);
         while !self.signals.is_stopping() {
             match self.turn(&mut effects) {
                 Ok(true) => {}
                 Ok(false) => self.sleep(),
                 Err(Gone) => break,
             }
-            self.show();
         }
         self.log.close();
     }
 
     /// Shows figures to others, unless somebody is reading them just now: the next ones come soon.
-    fn show(&self) {
+    fn show(&mut self, now_us: u64) {
         if let Ok(mut shown) = self.signals.stats.try_lock() {
             *shown = self.node.stats();
+            self.shown_us = now_us;
         }
     }
 
     /// Handles what there is, but not for long; whether there was anything.
     fn turn(&mut self, effects: &mut Vec<Effect>) -> Result<bool, Gone> {
-        let mut handled = 0;
-        while handled < INPUTS_PER_ROUND && self.has_room() {
-            match self.next_input()? {
-                Some(input) => self.handle(input, effects),
-                None => break,
+        let has_room = self.has_room();
+        if has_room {
+            self.take_inputs()?;
+            if self.inputs.is_empty() && self.is_due() {
+                self.inputs.push(Input::Tick);
             }
-            handled += 1;
         }
-        if handled == 0 && self.has_room() && self.is_due() {
-            self.handle(Input::Tick, effects);
-            handled += 1;
+        let any = !self.inputs.is_empty();
+        if any {
+            self.handle(effects);
         }
         self.offer();
-        Ok(handled > 0)
+        Ok(any)
     }
 
-    /// The next input. Transactions are taken together: what came before a block is made goes into it.
-    fn next_input(&mut self) -> Result<Option<Input>, Gone> {
-        let mut transactions = Vec::new();
-        loop {
-            let input = match self.held.take() {
-                Some(input) => input,
-                None => match self.inbox.take()? {
-                    Some(Mail::Input(input)) => input,
-                    Some(Mail::Checked { from, block, payload, verdicts }) => {
-                        self.checked.insert(block, Arc::clone(&payload), verdicts);
-                        Input::Payload { from, block, payload }
-                    }
-                    None if transactions.is_empty() => return Ok(None),
-                    None => return Ok(Some(Input::Transactions(transactions))),
-                },
+    /// Takes what is there, to be handled together, up to a bound.
+    fn take_inputs(&mut self) -> Result<(), Gone> {
+        let mut bytes = 0;
+        while self.inputs.len() < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX {
+            let input = match self.inbox.take()? {
+                Some(Mail::Input(input)) => input,
+                Some(Mail::Checked { from, block, payload, verdicts }) => {
+                    self.checked.insert(block, Arc::clone(&payload), verdicts);
+                    Input::Payload { from, block, payload }
+                }
+                None => break,
             };
-            if let Input::Transactions(more) = input {
-                transactions.extend(more);
-            } else if transactions.is_empty() {
-                return Ok(Some(input));
-            } else {
-                self.held = Some(input);
-                return Ok(Some(Input::Transactions(transactions)));
+            if let Input::Payload { payload, .. } = &input {
+                bytes += payload.bytes().len();
             }
+            self.inputs.push(input);
         }
+        Ok(())
     }
 
     /// Whether what the next input leads to has somewhere to go.
@@ -252,6 +252,9 @@ impl Core {
             (true, false) => until,
         };
         let most = if self.outgoing.is_holding() { most.min(HOLD_MAX) } else { most };
+        if most.as_micros() >= u128::from(SHOW_EVERY_US) {
+            self.show(now.monotonic_us);
+        }
         self.inbox.wakes_at(now.monotonic_us + u64::try_from(most.as_micros()).unwrap_or(u64::MAX));
         self.signals.bell.sleep(0, Some(most), || {
             let is_work = || !self.inbox.is_empty() || self.is_more_durable();
@@ -261,21 +264,26 @@ impl Core {
         self.outgoing.release_held(self.clock.now().monotonic_us);
     }
 
-    fn handle(&mut self, input: Input, effects: &mut Vec<Effect>) {
+    fn handle(&mut self, effects: &mut Vec<Effect>) {
         let start = self.clock.now();
+        let n = self.inputs.len() as u64;
         let durable = LogSeq(self.signals.durable.load(Ordering::Acquire));
-        if durable > self.durable {
-            self.durable = durable;
-            self.node.handle(start, Input::Synced(durable), effects);
-        }
-        self.node.handle(start, input, effects);
+        let synced = (durable > self.durable).then_some(Input::Synced(durable));
+        self.durable = durable;
+        self.node.handle_all(start, synced.into_iter().chain(self.inputs.drain(..)), effects);
         self.carry_out_all(effects);
-        while let Some((block, verdicts)) = self.checked.next_asked() {
-            self.node.handle(start, Input::Verified { block, verdicts }, effects);
+        while self.checked.has_asked() {
+            let verified = std::iter::from_fn(|| self.checked.next_asked());
+            let verified = verified.map(|(block, verdicts)| Input::Verified { block, verdicts });
+            self.node.handle_all(start, verified, effects);
             self.carry_out_all(effects);
         }
         self.outgoing.flush(start.monotonic_us);
-        self.meter.note(&self.signals.load, start.monotonic_us, self.clock.now().monotonic_us);
+        let end = self.clock.now().monotonic_us;
+        self.meter.note(&self.signals.load, n, start.monotonic_us, end);
+        if end >= self.shown_us + SHOW_EVERY_US {
+            self.show(end);
+        }
     }
 
     fn carry_out_all(&mut self, effects: &mut Vec<Effect>) {
@@ -284,6 +292,11 @@ impl Core {
             if let Err(error) = self.carry_out(effect) {
                 self.signals.fail(&error);
             }
+        }
+        if let Some(seq) = self.wanted.take()
+            && let Err(error) = self.log.sync(seq)
+        {
+            self.signals.fail(&error);
         }
         // The room that they took is used again.
         *effects = given;
@@ -297,7 +310,8 @@ impl Core {
                 let key = record.key().map(|key| key.block);
                 self.log.append(seq, record.kind() as u8, record.parts(), key)?;
             }
-            Effect::Sync(seq) => self.log.sync(seq)?,
+            // Asked for once, when all is in the log's queue: the log would begin with the first and then sync again.
+            Effect::Sync(seq) => self.wanted = Some(seq),
             Effect::Verify { block, payload } => {
                 if !self.checked.ask(&block, &payload) {
                     self.waiting.payloads.push_back(BlockPayload { block, payload });

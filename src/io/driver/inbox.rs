@@ -58,6 +58,11 @@ impl CoreSender {
         Ok(())
     }
 
+    /// Whether so many mails have room, if nobody else sends any.
+    pub(super) fn has_room(&self, mails: usize) -> bool {
+        self.queue.capacity().is_none_or(|capacity| capacity - self.queue.len().min(capacity) >= mails)
+    }
+
     fn push(&self, mail: Mail) -> Result<(), Gone> {
         match self.queue.try_send(mail) {
             Ok(()) => Ok(()),

@@ -46,11 +46,11 @@ pub(super) struct LoadMeter {
 }
 
 impl LoadMeter {
-    /// Notes that one input took from `start` to `end`.
-    pub(super) fn note(&mut self, shown: &CoreLoad, start: u64, end: u64) {
+    /// Notes that `inputs`, handled together, took from `start` to `end`.
+    pub(super) fn note(&mut self, shown: &CoreLoad, inputs: u64, start: u64, end: u64) {
         let took = end.saturating_sub(start);
         shown.busy_us.fetch_add(took, Ordering::Relaxed);
-        shown.inputs.fetch_add(1, Ordering::Relaxed);
+        shown.inputs.fetch_add(inputs, Ordering::Relaxed);
         let slice = self.enter(shown, end);
         slice.1 += took;
         slice.2 = slice.2.max(took);
@@ -84,8 +84,8 @@ mod tests {
         let (shown, mut meter) = (CoreLoad::default(), LoadMeter::default());
         for second in 0..20 {
             let start = second * SLICE_US;
-            meter.note(&shown, start, start + 100_000);
-            meter.note(&shown, start + 500_000, start + 500_000 + 1_000 * second);
+            meter.note(&shown, 1, start, start + 100_000);
+            meter.note(&shown, 1, start + 500_000, start + 500_000 + 1_000 * second);
         }
         // The last ten seconds: 100 ms each, and 10 to 19 ms.
         assert_eq!(shown.recent_permille(), (1_000 + 145) / 10);

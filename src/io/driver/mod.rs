@@ -5,10 +5,10 @@
 //! | `salus-core` | owns the node and all consensus state | inputs, timers |
 //! | `log-writer` | appends and syncs the block log | records |
 //! | `salus-exec` | executes commits, writes tiles, publishes checkpoints | commits |
-//! | `salus-peers` | verifies headers and small payloads | messages of validators |
+//! | `salus-peers` | verifies headers of answers, splits large payloads | what takes long of validators' messages |
 //! | `salus-library` | answers peers from the log | requests for old blocks |
 //! | `salus-verify-*` | check signatures in batches | transactions and payloads |
-//! | `salus-net` | QUIC between validators, carries the core's words | sockets |
+//! | `salus-net` | QUIC between validators, verifies single headers and small payloads, carries the core's words | sockets |
 //! | `salus-io` | QUIC from clients, HTTP | sockets |
 //!
 //! The core waits for nobody and takes no lock that another thread holds for long. What it gives away is bounded by what it

@@ -34,14 +34,16 @@ use crate::io::files::DataLock;
 use crate::io::http::{HttpConfig, HttpServer};
 use crate::io::keys::{KeyError, NodeKeys, are_unused};
 use crate::io::log_store::LogStore;
-use crate::io::peer::{PeerEventSender, PeerEvents, PeerNet, PeerNetConfig, peer_events};
+use crate::io::peer::{PeerEventSender, PeerEvents, PeerNet, PeerNetConfig, peer_lanes};
 use crate::io::state_store::StateStore;
 use crate::io::tile_store::TileStore;
 use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfig};
 use crate::limits::COMMITTEE_SIZE_MAX;
 use crate::log::LogOptions;
 use crate::mempool::{MempoolLimits, Ticket};
-use crate::node::{Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered, memory_bytes_min};
+use crate::node::{
+    COMMIT_ROUNDS, Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered, memory_bytes_min,
+};
 use crate::proof::checkpoint::CheckpointKeys;
 use crate::types::{AuthorityIndex, CommitIndex, LogSeq, PROTOCOL_VERSION};
 
@@ -230,6 +232,7 @@ fn node_config(
             leader_timeout_min_us: us(values.rounds.leader_timeout_ms),
             leader_timeout_max_us: us(values.rounds.leader_timeout_max_ms),
             min_round_interval_us: us(values.rounds.min_round_interval_ms),
+            beat_rounds: COMMIT_ROUNDS,
             idle_round_interval_us: us(values.rounds.idle_round_interval_ms),
             ..Pace::default()
         },
@@ -262,7 +265,7 @@ fn start_pool(
     replies: &Arc<Replies>,
 ) -> Result<Arc<VerifyPool>, StartError> {
     let threads = match config.config().verify.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => cores(),
         threads => threads,
     };
     let pool = VerifyPoolConfig {
@@ -360,9 +363,10 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
     let first_life = are_unused(&keys_dir);
     check_lost_log(&data, &committee, own, first_life)?;
     let runtimes = Runtimes {
-        io: runtime("salus-io", None)?,
+        // Not a thread for each core: those that verify want the others, and an idle thread is woken to look for work.
+        io: runtime("salus-io", cores().div_ceil(2))?,
         // One thread: what it does is short, and a frame handed from thread to thread costs more than it gains.
-        net: runtime("salus-net", Some(1))?,
+        net: runtime("salus-net", 1)?,
     };
     let wiring = Wiring {
         config,
@@ -379,13 +383,14 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
     wiring.connect(data, runtimes)
 }
 
-fn runtime(name: &str, threads: Option<usize>) -> Result<Runtime, StartError> {
+fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().thread_name(name);
-    if let Some(threads) = threads {
-        builder.worker_threads(threads);
-    }
+    builder.enable_all().thread_name(name).worker_threads(threads);
     builder.build().map_err(system)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Everything that the threads are made of.
@@ -409,9 +414,9 @@ impl Wiring<'_> {
         let (core_tx, inbox) = Inbox::new(INPUTS_MAX, Arc::clone(self.signals.bell()), clock.clone());
         let (waiting, replies) = (Arc::new(Waiting::default()), Arc::new(Replies::default()));
         let pool = start_pool(self.config, &self.genesis, &self.directory, &core_tx, &waiting, &replies)?;
-        let (events_tx, events) = peer_events(self.committee.size(), PEER_EVENTS_MAX);
+        let (events_tx, quick, slow) = peer_lanes(self.committee.size(), PEER_EVENTS_MAX);
         let peers = self.start_peers(&net, events_tx)?;
-        let control = PumpControl::new(&events);
+        let control = PumpControl::new(&slow);
         let (outgoing, carrier) = Outgoing::new(Arc::clone(self.signals.bell()));
         net.spawn(carrier.run(Arc::clone(&peers), Arc::clone(&replies)));
 
@@ -453,14 +458,23 @@ impl Wiring<'_> {
             outgoing,
             waiting: Refused::default(),
             checked: CheckedPayloads::default(),
-            held: None,
+            inputs: Vec::new(),
             durable: LogSeq(0),
+            wanted: None,
             meter: LoadMeter::default(),
+            shown_us: 0,
             keys_dir: self.keys_dir,
         };
         let (reader, index, library_peers) = (data.store.reader, data.store.index, Arc::clone(&peers));
         let library = move || librarian::run(&questions, &reader, &index, &library_peers);
-        let pump = make_pump(&self.committee, &self.directory, events, &peers, core_tx, &control)?;
+        let make_pump =
+            |events| make_pump(&self.committee, &self.directory, events, &peers, core_tx.clone(), &control);
+        let (quick, pump) = (make_pump(quick)?, make_pump(slow)?);
+        let guard = HaltOnPanic { signals: Arc::clone(&self.signals), thread: "net" };
+        net.spawn(async move {
+            let _guard = guard;
+            quick.run_as_task().await;
+        });
         let threads = spawn_all(&self.signals, core, execution, library, || pump.run())?;
         Ok(Validator {
             signals: self.signals,

@@ -24,7 +24,7 @@ use crate::types::{AuthorityIndex, PeerMessage};
 const WORDS_MAX: usize = 16_384;
 /// Words that are held back at most, and for how long.
 const HELD_MAX: usize = 256;
-pub(super) const HOLD_US: u64 = 4_000;
+pub(super) const HOLD_US: u64 = 10_000;
 
 /// Something to say.
 #[derive(Debug)]

@@ -1,11 +1,14 @@
-//! The thread between the network of validators and the core: verifies headers and splits payloads, so that the core does
-//! neither.
+//! Between the network of validators and the core: verifies headers and splits payloads, so that the core does neither.
+//!
+//! Single headers and small payloads, all that there is while nobody is behind, are handled by a task of the network's own
+//! thread: it takes microseconds, and to wake another thread costs as much. What takes longer goes to a thread of its own, so
+//! that the network is never held up.
 //!
 //! Peers take turns. Each turn takes a bounded number of headers of a peer, the rest of a large answer waits for the next;
 //! what was gathered in a round of turns is verified as one batch. A header that was verified before, byte for byte, is not
 //! verified again: several peers pass on the same block, and answers overlap.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,6 +37,8 @@ const KNOWN_PER_AUTHOR: usize = 256;
 /// Transactions of a payload up to which its signatures are checked here. It comes with its header, and to wake other threads
 /// for so few would cost more than they save.
 const PAYLOAD_SMALL: usize = 16;
+/// Pause before it is looked again whether the core has room.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// Longest sleep; whatever comes ends it.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -79,30 +84,43 @@ impl PumpControl {
 /// The last headers of each author that were verified, by all of their bytes. An author crowds out nothing but its own.
 #[derive(Debug)]
 struct Known {
-    by_author: Vec<VecDeque<(BlockDigest, [u8; SIGNATURE_BYTES])>>,
+    by_author: Vec<KnownOfAuthor>,
+}
+
+#[derive(Debug, Default)]
+struct KnownOfAuthor {
+    signatures: HashMap<BlockDigest, [u8; SIGNATURE_BYTES]>,
+    /// In the order in which they came.
+    order: VecDeque<BlockDigest>,
 }
 
 impl Known {
     fn new(authors: usize) -> Self {
-        Self { by_author: vec![VecDeque::new(); authors] }
+        Self { by_author: (0..authors).map(|_| KnownOfAuthor::default()).collect() }
+    }
+
+    fn contains(&self, header: &SignedHeader) -> bool {
+        let of_author = self.by_author.get(header.header().author.as_usize());
+        let signature = of_author.and_then(|known| known.signatures.get(&header.reference().digest));
+        signature.is_some_and(|signature| signature == header.signature())
     }
 
     /// Headers that carry something else that is signed are not kept: they are few.
-    fn contains(&self, header: &SignedHeader) -> bool {
-        let of_author = self.by_author.get(header.header().author.as_usize());
-        let (digest, signature) = (header.reference().digest, header.signature());
-        of_author.is_some_and(|known| known.iter().rev().any(|(d, s)| *d == digest && s == signature))
-    }
-
     fn insert(&mut self, header: &SignedHeader) {
         if !header.header().system.is_empty() {
             return;
         }
         let known = &mut self.by_author[header.header().author.as_usize()];
-        if known.len() == KNOWN_PER_AUTHOR {
-            known.pop_front();
+        let digest = header.reference().digest;
+        if known.signatures.insert(digest, *header.signature()).is_some() {
+            return;
         }
-        known.push_back((header.reference().digest, *header.signature()));
+        known.order.push_back(digest);
+        if known.order.len() > KNOWN_PER_AUTHOR
+            && let Some(oldest) = known.order.pop_front()
+        {
+            known.signatures.remove(&oldest);
+        }
     }
 }
 
@@ -177,56 +195,78 @@ impl Pump {
         }
     }
 
+    /// The same as a task, until nothing can come any more.
+    pub(super) async fn run_as_task(mut self) {
+        while let Some(event) = self.events.recv().await {
+            // A task may not wait for the core as a thread does: it would hold up the network. Its peers' queues fill meanwhile.
+            while !self.core.has_room(2 * GATHERED_MAX) {
+                tokio::time::sleep(ROOM_PAUSE).await;
+            }
+            let mut work = Vec::new();
+            self.begin(event, &mut work);
+            self.gather_more(&mut work);
+            if self.hand_over(work).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Takes a bounded amount of what is there, peers in turn.
     fn gather(&mut self) -> Vec<Work> {
         let mut work = Vec::new();
         for peer in 0..self.answers.len() {
             self.go_on(peer, &mut work);
         }
+        self.gather_more(&mut work);
+        work
+    }
+
+    fn gather_more(&mut self, work: &mut Vec<Work>) {
         while work.len() < GATHERED_MAX
             && let Some(event) = self.events.try_next_of(|peer| self.answers[peer].is_none())
         {
-            match event {
-                PeerEvent::Up { peer, version } => work.push(ready(Input::PeerUp { peer, version })),
-                PeerEvent::Down(peer) => work.push(ready(Input::PeerDown(peer))),
-                PeerEvent::Misbehaved { from, error } => {
-                    warn!(peer = %from, %error, "a peer broke the protocol");
-                }
-                PeerEvent::Message { from, message, credit } => match message {
-                    PeerMessage::Header(header) => work.push(Work::Headers { from, headers: vec![header] }),
-                    PeerMessage::Headers(headers) => {
-                        let answer = Answer { headers: headers.into_iter(), _credit: credit };
-                        self.answers[from.as_usize()] = Some(answer);
-                        self.go_on(from.as_usize(), &mut work);
-                    }
-                    PeerMessage::Payload { block, bytes } => match Payload::decode(bytes) {
-                        Ok(payload) => work.push(Work::Ready(self.check_payload(from, block, payload))),
-                        Err(source) => {
-                            self.peers.blame(from, &PeerError::Malformed { what: "payload", source });
-                        }
-                    },
-                    PeerMessage::Latest { nonce, header } => {
-                        let verify = |header| VerifiedHeader::verify(&self.committee, header);
-                        match header.map(verify).transpose() {
-                            Ok(header) => work.push(ready(Input::Latest { from, nonce, header })),
-                            Err(error) => self.peers.blame(from, &error),
-                        }
-                    }
-                    PeerMessage::Commits { commits, certificate } => {
-                        let verify =
-                            |header: &SignedHeader| VerifiedHeader::verify(&self.committee, header.clone());
-                        match CertifiedCommits::open(&self.committee, &commits, &certificate, verify) {
-                            Ok(commits) => {
-                                work.push(ready(Input::Commits { from, commits: Arc::new(commits) }));
-                            }
-                            Err(error) => self.peers.blame(from, &error),
-                        }
-                    }
-                    PeerMessage::Fetch(request) => work.push(ready(Input::Fetch { from, request })),
-                },
-            }
+            self.begin(event, work);
         }
-        work
+    }
+
+    fn begin(&mut self, event: PeerEvent, work: &mut Vec<Work>) {
+        match event {
+            PeerEvent::Up { peer, version } => work.push(ready(Input::PeerUp { peer, version })),
+            PeerEvent::Down(peer) => work.push(ready(Input::PeerDown(peer))),
+            PeerEvent::Misbehaved { from, error } => {
+                warn!(peer = %from, %error, "a peer broke the protocol");
+            }
+            PeerEvent::Message { from, message, credit } => match message {
+                PeerMessage::Header(header) => work.push(Work::Headers { from, headers: vec![header] }),
+                PeerMessage::Headers(headers) => {
+                    let answer = Answer { headers: headers.into_iter(), _credit: credit };
+                    self.answers[from.as_usize()] = Some(answer);
+                    self.go_on(from.as_usize(), work);
+                }
+                PeerMessage::Payload { block, bytes } => match Payload::decode(bytes) {
+                    Ok(payload) => work.push(Work::Ready(self.check_payload(from, block, payload))),
+                    Err(source) => {
+                        self.peers.blame(from, &PeerError::Malformed { what: "payload", source });
+                    }
+                },
+                PeerMessage::Latest { nonce, header } => {
+                    let verify = |header| VerifiedHeader::verify(&self.committee, header);
+                    match header.map(verify).transpose() {
+                        Ok(header) => work.push(ready(Input::Latest { from, nonce, header })),
+                        Err(error) => self.peers.blame(from, &error),
+                    }
+                }
+                PeerMessage::Commits { commits, certificate } => {
+                    let verify =
+                        |header: &SignedHeader| VerifiedHeader::verify(&self.committee, header.clone());
+                    match CertifiedCommits::open(&self.committee, &commits, &certificate, verify) {
+                        Ok(commits) => work.push(ready(Input::Commits { from, commits: Arc::new(commits) })),
+                        Err(error) => self.peers.blame(from, &error),
+                    }
+                }
+                PeerMessage::Fetch(request) => work.push(ready(Input::Fetch { from, request })),
+            },
+        }
     }
 
     fn check_payload(&mut self, from: AuthorityIndex, block: BlockRef, payload: Payload) -> Mail {

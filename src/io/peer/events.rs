@@ -1,4 +1,5 @@
 //! From the tasks that read peers' streams to the one who handles what they say: a bounded queue for each peer, emptied in turn.
+//! What takes long to handle can have a lane of its own, with queues and somebody who handles it.
 //!
 //! A peer that sends more than is handled fills its own queue; then its streams are not read, their credit is not renewed,
 //! and it has to stop. The others do not notice.
@@ -10,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::PeerEvent;
+use super::link::SMALL_PAYLOAD_BYTES;
 use crate::io::bell::Bell;
-use crate::types::AuthorityIndex;
+use crate::types::{AuthorityIndex, PeerMessage};
 
 /// Nobody handles events any more.
 #[derive(Debug)]
@@ -20,6 +22,12 @@ pub(super) struct Closed;
 /// The end of the tasks.
 #[derive(Debug)]
 pub struct PeerEventSender {
+    quick: Lane,
+    slow: Lane,
+}
+
+#[derive(Debug, Clone)]
+struct Lane {
     queues: Vec<mpsc::Sender<PeerEvent>>,
     bell: Arc<Bell>,
 }
@@ -47,16 +55,40 @@ impl PeerEventsWaker {
 /// Queues for the events of a committee of `peers`, each with room for `capacity`.
 #[must_use]
 pub fn peer_events(peers: usize, capacity: usize) -> (PeerEventSender, PeerEvents) {
+    let (lane, events) = lane(peers, capacity);
+    (PeerEventSender { quick: lane.clone(), slow: lane }, events)
+}
+
+/// The same, with a lane for what takes long: large payloads, and answers with many headers. First the other lane's events, then
+/// that one's. Events of one peer keep their order in each lane, not between the two.
+#[must_use]
+pub fn peer_lanes(peers: usize, capacity: usize) -> (PeerEventSender, PeerEvents, PeerEvents) {
+    let ((quick, quick_events), (slow, slow_events)) = (lane(peers, capacity), lane(peers, capacity));
+    (PeerEventSender { quick, slow }, quick_events, slow_events)
+}
+
+fn lane(peers: usize, capacity: usize) -> (Lane, PeerEvents) {
     let bell = Arc::new(Bell::new(1));
     let (senders, queues) = (0..peers).map(|_| mpsc::channel(capacity)).unzip();
-    (PeerEventSender { queues: senders, bell: Arc::clone(&bell) }, PeerEvents { queues, bell, turn: 0 })
+    (Lane { queues: senders, bell: Arc::clone(&bell) }, PeerEvents { queues, bell, turn: 0 })
+}
+
+/// Whether an event takes long to handle.
+fn is_slow(event: &PeerEvent) -> bool {
+    let PeerEvent::Message { message, .. } = event else { return false };
+    match message {
+        PeerMessage::Headers(_) | PeerMessage::Commits { .. } => true,
+        PeerMessage::Payload { bytes, .. } => bytes.len() > SMALL_PAYLOAD_BYTES,
+        PeerMessage::Header(_) | PeerMessage::Fetch(_) | PeerMessage::Latest { .. } => false,
+    }
 }
 
 impl PeerEventSender {
     /// Queues an event of a peer. Waits while its queue is full.
     pub(super) async fn send(&self, of: AuthorityIndex, event: PeerEvent) -> Result<(), Closed> {
-        self.queues[of.as_usize()].send(event).await.map_err(|_event| Closed)?;
-        self.bell.ring();
+        let lane = if is_slow(&event) { &self.slow } else { &self.quick };
+        lane.queues[of.as_usize()].send(event).await.map_err(|_event| Closed)?;
+        lane.bell.ring();
         Ok(())
     }
 }
@@ -122,6 +154,8 @@ impl PeerEvents {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::io::peer::ReceiveCredit;
+    use crate::types::BlockRef;
 
     #[tokio::test]
     async fn a_peer_that_floods_delays_nobody_else() {
@@ -142,5 +176,30 @@ mod tests {
         assert_eq!(order, [0, 2, 0, 0, 0]);
         drop(sender);
         assert!(events.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_waits_in_its_own_lane() {
+        let (sender, mut quick, mut slow) = peer_lanes(2, 1);
+        let payload = |len| PeerEvent::Message {
+            from: AuthorityIndex(1),
+            message: PeerMessage::Payload { block: BlockRef::default(), bytes: vec![0; len].into() },
+            credit: ReceiveCredit { _permit: None },
+        };
+        sender.send(AuthorityIndex(1), payload(SMALL_PAYLOAD_BYTES + 1)).await.unwrap();
+        let full = sender.send(AuthorityIndex(1), payload(SMALL_PAYLOAD_BYTES + 1));
+        assert!(
+            tokio::time::timeout(Duration::ZERO, full).await.is_err(),
+            "the lane of what takes long is full"
+        );
+        sender.send(AuthorityIndex(1), payload(SMALL_PAYLOAD_BYTES)).await.unwrap();
+        let len = |event: Option<PeerEvent>| match event {
+            Some(PeerEvent::Message { message: PeerMessage::Payload { bytes, .. }, .. }) => bytes.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(len(quick.recv().await), SMALL_PAYLOAD_BYTES);
+        assert_eq!(len(slow.try_next()), SMALL_PAYLOAD_BYTES + 1);
+        drop(sender);
+        assert!(quick.recv().await.is_none() && slow.recv().await.is_none());
     }
 }

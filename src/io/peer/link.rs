@@ -12,7 +12,7 @@ use super::PeerLimits;
 use crate::types::{Frame, FrameClass};
 
 /// Payloads up to this length do not wait behind larger ones.
-const SMALL_PAYLOAD_BYTES: usize = 4 << 10;
+pub(super) const SMALL_PAYLOAD_BYTES: usize = 4 << 10;
 
 /// What was counted about one peer.
 #[derive(Debug, Default)]

@@ -43,7 +43,7 @@ use tracing::warn;
 
 use link::{Counters, Link, WireFrame};
 
-pub use events::{PeerEventSender, PeerEvents, PeerEventsWaker, peer_events};
+pub use events::{PeerEventSender, PeerEvents, PeerEventsWaker, peer_events, peer_lanes};
 
 /// Application error codes that a connection is closed with (RFC 9000, section 20.2).
 pub mod close {

@@ -22,7 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::effect::Effect;
-use super::machine::{Now, Pace};
+use super::machine::Now;
+use super::pace::Pace;
 use crate::committee::{Committee, StakeSum};
 use crate::dag::{BlockManager, DagState};
 use crate::limits::{ANCESTORS_MAX, FETCH_ANSWER_BYTES_MAX, FETCH_REFS_MAX, FETCH_ROUNDS_MAX};

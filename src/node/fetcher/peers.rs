@@ -1,6 +1,6 @@
 //! What the fetcher knows of each peer: how much it may be asked for at once, and how long its answers take.
 
-use super::super::machine::Pace;
+use super::super::pace::Pace;
 use crate::committee::Committee;
 use crate::limits::FETCH_REFS_MAX;
 use crate::types::AuthorityIndex;
