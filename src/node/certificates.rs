@@ -162,21 +162,23 @@ impl CertifiedCommits {
         let chain = chain(commits)?;
         let Some((last, digest)) = chain.last() else { return Ok(Self::default()) };
         let vote = CommitVote { index: last.index, digest: *digest };
-        // The cheap part first.
-        if certificate.iter().any(|header| vote_of(header.header()) != Some(vote)) {
-            return Err(PeerError::FalseCommits("with a vote for another commit"));
-        }
+        // The cheap part first: signatures are checked of what would be a certificate, and of no more.
         let mut authors = AuthoritySet::EMPTY;
-        for header in certificate {
-            let header = verify(header)?;
-            if !authors.insert(header.header().author) {
-                return Err(PeerError::FalseCommits("with two votes of one validator"));
+        for header in certificate.iter().map(SignedHeader::header) {
+            if vote_of(header) != Some(vote) {
+                return Err(PeerError::FalseCommits("with a vote for another commit"));
+            }
+            if !committee.contains(header.author) || !authors.insert(header.author) {
+                return Err(PeerError::FalseCommits("with two votes of one validator, or one of none"));
             }
         }
         if committee.stake_of(authors) < committee.thresholds().certificate
             && !planted::is(Bug::CertificateOfOne)
         {
             return Err(PeerError::FalseCommits("without votes of a quorum"));
+        }
+        for header in certificate {
+            verify(header)?;
         }
         Ok(Self { commits: chain })
     }

@@ -113,7 +113,10 @@ fn what_is_no_chain_or_has_no_quorum_is_refused() {
     };
     refused(&good, &votes(&[0, 1], last), "without votes of a quorum");
     refused(&good, &[], "without votes of a quorum");
-    refused(&good, &votes(&[0, 1, 1], last), "with two votes of one validator");
+    for authors in [[0, 1, 1], [0, 1, 4], [0, 1, u16::MAX]] {
+        let why = "with two votes of one validator, or one of none";
+        refused(&good, &votes(&authors, last), why);
+    }
     refused(&good, &votes(&[0, 1, 3], vote_for(&chain[4])), "with a vote for another commit");
     refused(&good[..5], &quorum, "with a vote for another commit");
     refused(
@@ -133,6 +136,9 @@ fn what_is_no_chain_or_has_no_quorum_is_refused() {
     let mut unsorted = chain.clone();
     unsorted[5].blocks.push(block(1, 0));
     refused(&records(&unsorted), &votes(&[0, 1, 3], vote_for(&unsorted[5])), "that are no chain");
+    // Nothing is verified of what could be no certificate.
+    let never = |_: &SignedHeader| panic!("a signature was looked at");
+    assert!(CertifiedCommits::open(&committee, &good, &votes(&[0, 1], last), never).is_err());
     // A signature that does not hold is the verifier's to find, and its word is final.
     let fails = |header: &SignedHeader| Err(PeerError::BadHeaderSignature(header.reference()));
     let forged = CertifiedCommits::open(&committee, &good, &quorum, fails);

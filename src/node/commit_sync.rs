@@ -10,7 +10,7 @@
 //! is not in this or an earlier commit, since a commit takes all of its leader's history above that round. What
 //! lies below stops mattering when commits have been applied and executed, and garbage collection has followed.
 //!
-//! A peer that is silent, has nothing, or lies costs one timeout; then it is the next one's turn. After f + 1 of them in vain, perhaps
+//! A peer that is silent, has nothing, or lies costs one timeout; each question goes to the next one. After f + 1 of them in vain, perhaps
 //! nobody has certificates: for a while the rounds are asked for in ranges, whatever decides them included.
 
 use std::collections::VecDeque;
@@ -46,6 +46,7 @@ pub(super) struct CommitSync {
     /// Certified commits that are not applied, oldest first.
     chain: VecDeque<(Commit, Digest)>,
     asked: Option<Asked>,
+    /// Whose turn it is next, whatever the last one gave: a peer that gives just enough, as late as it may, does not keep it.
     turn: u32,
     /// Peers asked in vain, one after another.
     in_vain: usize,
@@ -85,11 +86,10 @@ impl CommitSync {
         }
     }
 
-    /// The peer that was asked gave nothing of use: the next one's turn; after so many that an honest one was
-    /// probably among them a pause.
+    /// The peer that was asked gave nothing of use; after so many in a row that an honest one was probably among them a
+    /// pause.
     fn asked_in_vain(&mut self, now: Now, most: usize, pause_us: u64) {
         self.asked = None;
-        self.turn = self.turn.wrapping_add(1);
         self.in_vain += 1;
         if self.in_vain >= most {
             self.in_vain = 0;
@@ -129,7 +129,8 @@ impl Node {
         }
         let (commit, _) = self.commit_sync.chain.front()?;
         let follows = commit.index.0 == index.0 + 1 && commit.previous == self.linearizer.digest();
-        if follows && !commit.blocks.iter().all(|block| self.dag.contains(block)) {
+        // The leader comes last.
+        if follows && !commit.blocks.iter().rev().all(|block| self.dag.contains(block)) {
             return None;
         }
         let is_new =
@@ -166,10 +167,6 @@ impl Node {
         let sync = &mut self.commit_sync;
         sync.asked = None;
         sync.in_vain = 0;
-        if answer.commits().len() < LOW_COMMITS {
-            // One that gives little at a time does not keep the turn.
-            sync.turn = sync.turn.wrapping_add(1);
-        }
         if sync.chain.is_empty() {
             sync.progress = (self.linearizer.index(), now.monotonic_us);
         }
@@ -250,14 +247,11 @@ impl Node {
         }
         let own = (self.linearizer.index(), self.linearizer.digest());
         let (after, digest) = sync.chain.back().map_or(own, |(commit, digest)| (commit.index, *digest));
-        let mut turns = (0..self.committee.size()).scan(sync.turn, |turn, _| {
-            let peer = self.fetcher.peer_in_turn(now, *turn);
-            *turn = turn.wrapping_add(1);
-            peer
-        });
-        let peer = turns.find(|peer| self.versions.speaks_2(*peer));
-        let Some(peer) = peer else { return };
+        let turns = (0..).take(self.committee.size()).map(|i| sync.turn.wrapping_add(i));
+        let mut turns = turns.filter_map(|turn| Some((turn, self.fetcher.peer_in_turn(now, turn)?)));
+        let Some((turn, peer)) = turns.find(|(_, peer)| self.versions.speaks_2(*peer)) else { return };
         let due_us = now.monotonic_us + ANSWER_TIMEOUTS * self.fetcher.answer_timeout_us();
+        self.commit_sync.turn = turn.wrapping_add(1);
         self.commit_sync.asked = Some(Asked { peer, after, digest, due_us });
         let message = PeerMessage::Fetch(FetchRequest::Commits { after });
         out.push(Effect::Send { to: peer, message });

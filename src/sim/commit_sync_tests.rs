@@ -243,6 +243,17 @@ fn whoever_gives_nothing_is_asked_once_and_then_the_next() {
     assert_eq!(asked(&lone.wait()), [(4, 0)]);
 }
 
+/// What would keep a validator behind for ever: a peer that gives just as much as makes it keep the turn, as late as it may.
+#[test]
+fn whoever_gives_enough_is_not_asked_again_before_the_others() {
+    let mut lone = Lone::new();
+    assert_eq!(asked(&lone.show()), [(1, 0)]);
+    assert!(asked(&lone.answer(1, &chain(1, Digest::default(), 128))).is_empty(), "there is enough to do");
+    // Its blocks do not come, and after a pause there is a new question.
+    let later: Vec<_> = (0..4).flat_map(|_| asked(&lone.wait())).collect();
+    assert_eq!(later, [(2, 0)]);
+}
+
 #[test]
 fn only_the_answer_to_the_own_question_counts() {
     let mut lone = Lone::new();

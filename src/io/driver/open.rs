@@ -416,9 +416,9 @@ impl Wiring<'_> {
         let pool = start_pool(self.config, &self.genesis, &self.directory, &core_tx, &waiting, &replies)?;
         let (events_tx, quick, slow) = peer_lanes(self.committee.size(), PEER_EVENTS_MAX);
         let peers = self.start_peers(&net, events_tx)?;
-        let control = PumpControl::new(&slow);
+        let control = PumpControl::new(&slow, self.committee.size());
         let (outgoing, carrier) = Outgoing::new(Arc::clone(self.signals.bell()));
-        net.spawn(carrier.run(Arc::clone(&peers), Arc::clone(&replies)));
+        net.spawn(carrier.run(Arc::clone(&peers), Arc::clone(&replies), Arc::clone(&control)));
 
         let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);

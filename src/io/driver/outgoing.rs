@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use super::intake::Replies;
+use super::peers::PumpControl;
 use crate::error::PeerError;
 use crate::io::bell::Bell;
 use crate::io::peer::PeerNet;
 use crate::mempool::Ticket;
 use crate::node::Reply;
-use crate::types::{AuthorityIndex, PeerMessage};
+use crate::types::{AuthorityIndex, FetchRequest, PeerMessage};
 
 /// Words that may lie here before the core waits.
 const WORDS_MAX: usize = 16_384;
@@ -117,13 +118,16 @@ impl Outgoing {
 
 impl Carrier {
     /// Runs until the core is gone.
-    pub(super) async fn run(mut self, peers: Arc<PeerNet>, replies: Arc<Replies>) {
+    pub(super) async fn run(mut self, peers: Arc<PeerNet>, replies: Arc<Replies>, pump: Arc<PumpControl>) {
         while let Some(words) = self.queue.recv().await {
             let n = words.len();
             for word in words {
                 match word {
                     // What a full queue drops, the peer asks for again.
                     Word::Send(to, message) => {
+                        if let PeerMessage::Fetch(FetchRequest::Commits { .. }) = message {
+                            pump.asks_for_commits(to);
+                        }
                         peers.send(to, message.encode());
                     }
                     Word::Broadcast(message) => {

@@ -49,16 +49,29 @@ pub(super) struct PumpControl {
     waker: PeerEventsWaker,
     verified: AtomicU64,
     repeated: AtomicU64,
+    /// For each peer whether it was asked for commits and has not answered.
+    asked: Vec<AtomicBool>,
 }
 
 impl PumpControl {
-    pub(super) fn new(events: &PeerEvents) -> Arc<Self> {
+    pub(super) fn new(events: &PeerEvents, peers: usize) -> Arc<Self> {
         Arc::new(Self {
             stop: AtomicBool::new(false),
             waker: events.waker(),
             verified: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
+            asked: (0..peers).map(|_| AtomicBool::new(false)).collect(),
         })
+    }
+
+    /// A peer is being asked for commits: one answer of it is opened. To open others would make this thread check as many
+    /// signatures as a certificate has for whoever sends one over and over.
+    pub(super) fn asks_for_commits(&self, peer: AuthorityIndex) {
+        self.asked[peer.as_usize()].store(true, Ordering::SeqCst);
+    }
+
+    fn was_asked(&self, peer: AuthorityIndex) -> bool {
+        self.asked[peer.as_usize()].swap(false, Ordering::SeqCst)
     }
 
     pub(super) fn stop(&self) {
@@ -256,6 +269,7 @@ impl Pump {
                         Err(error) => self.peers.blame(from, &error),
                     }
                 }
+                PeerMessage::Commits { .. } if !self.control.was_asked(from) => {}
                 PeerMessage::Commits { commits, certificate } => {
                     let verify =
                         |header: &SignedHeader| VerifiedHeader::verify(&self.committee, header.clone());
