@@ -290,19 +290,6 @@ fn start_pool(
     Ok(Arc::new(VerifyPool::start(&pool, genesis.network(), keys.clone(), on_answer)?))
 }
 
-fn make_pump(
-    committee: &Arc<Committee>,
-    keys: &KeyDirectory,
-    events: PeerEvents,
-    peers: &Arc<PeerNet>,
-    core: CoreSender,
-    control: &Arc<PumpControl>,
-) -> Result<Pump, StartError> {
-    let (committee, peers, control) = (Arc::clone(committee), Arc::clone(peers), Arc::clone(control));
-    let verifier = Verifier::new(secret_seed()?, CACHE_KEYS);
-    Ok(Pump::new(committee, (keys.clone(), verifier), events, peers, core, control))
-}
-
 /// Halts the node if the thread that holds it ends by a panic: a validator without one of its threads must not seem to be well.
 struct HaltOnPanic {
     signals: Arc<Signals>,
@@ -416,7 +403,7 @@ impl Wiring<'_> {
         let pool = start_pool(self.config, &self.genesis, &self.directory, &core_tx, &waiting, &replies)?;
         let (events_tx, quick, slow) = peer_lanes(self.committee.size(), PEER_EVENTS_MAX);
         let peers = self.start_peers(&net, events_tx)?;
-        let control = PumpControl::new(&slow, self.committee.size());
+        let (pump, control) = self.start_pumps(&net, (quick, slow), &peers, &core_tx)?;
         let (outgoing, carrier) = Outgoing::new(Arc::clone(self.signals.bell()));
         net.spawn(carrier.run(Arc::clone(&peers), Arc::clone(&replies), Arc::clone(&control)));
 
@@ -428,8 +415,8 @@ impl Wiring<'_> {
         let intake = || self.intake(&clock, &pool, &waiting);
         let clients = self.start_clients(&handle, intake())?;
         replies.attach(clients.clone());
-        let service = self.service(&data, intake(), &replies, &shown, (&peers, &control));
-        let http = self.start_http(&handle, service)?;
+        let http =
+            self.start_http(&handle, self.service(&data, intake(), &replies, &shown, (&peers, &control)))?;
         let addresses = self.listening(&peers, &clients, &http)?;
 
         let execution = Execution {
@@ -442,7 +429,7 @@ impl Wiring<'_> {
             shown: Arc::clone(&shown),
             signals: Arc::clone(&self.signals),
             orders,
-            core: core_tx.clone(),
+            core: core_tx,
         };
         let node = Node::new(self.node_config, &self.genesis, data.recovered, head, checkpoint);
         node.evidence().for_each(|proof| self.signals.accuse(*proof));
@@ -467,14 +454,6 @@ impl Wiring<'_> {
         };
         let (reader, index, library_peers) = (data.store.reader, data.store.index, Arc::clone(&peers));
         let library = move || librarian::run(&questions, &reader, &index, &library_peers);
-        let make_pump =
-            |events| make_pump(&self.committee, &self.directory, events, &peers, core_tx.clone(), &control);
-        let (quick, pump) = (make_pump(quick)?, make_pump(slow)?);
-        let guard = HaltOnPanic { signals: Arc::clone(&self.signals), thread: "net" };
-        net.spawn(async move {
-            let _guard = guard;
-            quick.run_as_task().await;
-        });
         let threads = spawn_all(&self.signals, core, execution, library, || pump.run())?;
         Ok(Validator {
             signals: self.signals,
@@ -489,6 +468,30 @@ impl Wiring<'_> {
             runtimes,
             _lock: data.lock,
         })
+    }
+
+    /// Starts the task for what is quick; the pump for the rest is for a thread to run.
+    fn start_pumps(
+        &self,
+        net: &Handle,
+        (quick, slow): (PeerEvents, PeerEvents),
+        peers: &Arc<PeerNet>,
+        core: &CoreSender,
+    ) -> Result<(Pump, Arc<PumpControl>), StartError> {
+        let control = PumpControl::new(&slow, self.committee.size());
+        let make = |events| -> Result<Pump, StartError> {
+            let verifier = Verifier::new(secret_seed()?, CACHE_KEYS);
+            let (committee, keys) = (Arc::clone(&self.committee), self.directory.clone());
+            let (peers, control) = (Arc::clone(peers), Arc::clone(&control));
+            Ok(Pump::new(committee, (keys, verifier), events, peers, core.clone(), control))
+        };
+        let (quick, pump) = (make(quick)?, make(slow)?);
+        let guard = HaltOnPanic { signals: Arc::clone(&self.signals), thread: "net" };
+        net.spawn(async move {
+            let _guard = guard;
+            quick.run_as_task().await;
+        });
+        Ok((pump, control))
     }
 
     fn intake(&self, clock: &Clock, pool: &Arc<VerifyPool>, waiting: &Arc<Waiting>) -> Intake {

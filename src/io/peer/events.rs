@@ -86,9 +86,14 @@ fn is_slow(event: &PeerEvent) -> bool {
 impl PeerEventSender {
     /// Queues an event of a peer. Waits while its queue is full.
     pub(super) async fn send(&self, of: AuthorityIndex, event: PeerEvent) -> Result<(), Closed> {
-        let lane = if is_slow(&event) { &self.slow } else { &self.quick };
-        lane.queues[of.as_usize()].send(event).await.map_err(|_event| Closed)?;
-        lane.bell.ring();
+        if is_slow(&event) { self.slow.send(of, event).await } else { self.quick.send(of, event).await }
+    }
+}
+
+impl Lane {
+    async fn send(&self, of: AuthorityIndex, event: PeerEvent) -> Result<(), Closed> {
+        self.queues[of.as_usize()].send(event).await.map_err(|_event| Closed)?;
+        self.bell.ring();
         Ok(())
     }
 }
