@@ -327,7 +327,7 @@ impl PeerMessage {
                 Ok(Self::Fetch(FetchRequest::Commits { after }))
             }
             COMMITS => decode_commits(&body).map_err(malformed("commits")),
-            HEADERS => Ok(Self::Headers(decode_headers(&body).map_err(malformed("headers"))?)),
+            HEADERS => Ok(Self::Headers(decode_headers(&body, usize::MAX).map_err(malformed("headers"))?)),
             other => Err(PeerError::UnknownFrame(other)),
         }
     }
@@ -372,18 +372,19 @@ fn decode_commits(body: &Bytes) -> Result<PeerMessage, DecodeError> {
         r.take("commit", len)?;
         commits.push(body.slice(start..start + len));
     }
-    let certificate = decode_headers(&body.slice(r.position()..))?;
-    if certificate.len() > ANCESTORS_MAX {
-        let (value, limit) = (certificate.len() as u64, ANCESTORS_MAX as u64);
-        return Err(DecodeError::TooLarge { what: "headers of a certificate", value, limit });
-    }
+    let certificate = decode_headers(&body.slice(r.position()..), ANCESTORS_MAX)?;
     Ok(PeerMessage::Commits { commits, certificate })
 }
 
-fn decode_headers(body: &Bytes) -> Result<Vec<SignedHeader>, DecodeError> {
+/// Headers up to the end of the body, `most` of them: as many as an answer has room for, or one for each validator.
+fn decode_headers(body: &Bytes, most: usize) -> Result<Vec<SignedHeader>, DecodeError> {
     let mut r = Reader::new(body);
     let mut headers = Vec::new();
     while r.remaining() > 0 {
+        if headers.len() == most {
+            let (value, limit) = (most as u64 + 1, most as u64);
+            return Err(DecodeError::TooLarge { what: "headers of an answer", value, limit });
+        }
         let len = r.bounded("header length", HEADER_BYTES_MAX)?;
         let start = r.position();
         r.take("header", len)?;

@@ -1,5 +1,6 @@
 //! The way into the core: a bounded queue that the core empties without waiting, and its bell.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -58,9 +59,20 @@ impl CoreSender {
         Ok(())
     }
 
-    /// Whether so many mails have room, if nobody else sends any.
-    pub(super) fn has_room(&self, mails: usize) -> bool {
-        self.queue.capacity().is_none_or(|capacity| capacity - self.queue.len().min(capacity) >= mails)
+    /// Queues what there is room for, and leaves the rest. Never waits.
+    pub(super) fn offer(&self, mail: &mut VecDeque<Mail>) -> Result<(), Gone> {
+        while let Some(next) = mail.pop_front() {
+            match self.queue.try_send(next) {
+                Ok(()) => {}
+                Err(TrySendError::Full(next)) => {
+                    mail.push_front(next);
+                    break;
+                }
+                Err(TrySendError::Disconnected(_)) => return Err(Gone),
+            }
+        }
+        self.bell.ring();
+        Ok(())
     }
 
     fn push(&self, mail: Mail) -> Result<(), Gone> {
@@ -132,5 +144,20 @@ mod tests {
         sender.send_lazily(Input::Tick).unwrap();
         sleeper.join().unwrap();
         assert!(sender.send_all([Mail::Input(Input::Tick)]).is_err(), "the inbox is gone");
+    }
+
+    #[test]
+    fn what_has_no_room_is_left_to_who_may_not_wait() {
+        let (sender, inbox) = Inbox::new(2, Arc::new(Bell::new(1)), Clock::start());
+        let mut mail: VecDeque<Mail> = (0..3).map(|_| Mail::Input(Input::Tick)).collect();
+        sender.offer(&mut mail).unwrap();
+        sender.offer(&mut mail).unwrap();
+        assert_eq!(mail.len(), 1);
+        assert!(matches!(inbox.take(), Ok(Some(_))));
+        sender.offer(&mut mail).unwrap();
+        assert!(mail.is_empty());
+        drop(inbox);
+        mail.push_back(Mail::Input(Input::Tick));
+        assert!(sender.offer(&mut mail).is_err(), "the inbox is gone");
     }
 }

@@ -202,8 +202,11 @@ impl Pump {
             let work = self.gather();
             if work.is_empty() {
                 self.events.sleep(SLEEP_MAX, || self.control.is_stopped());
-            } else if self.hand_over(work).is_err() {
-                return;
+            } else {
+                let mail = self.check(work);
+                if self.core.send_all(mail).is_err() {
+                    return;
+                }
             }
         }
     }
@@ -211,15 +214,18 @@ impl Pump {
     /// The same as a task, until nothing can come any more.
     pub(super) async fn run_as_task(mut self) {
         while let Some(event) = self.events.recv().await {
-            // A task may not wait for the core as a thread does: it would hold up the network. Its peers' queues fill meanwhile.
-            while !self.core.has_room(2 * GATHERED_MAX) {
-                tokio::time::sleep(ROOM_PAUSE).await;
-            }
             let mut work = Vec::new();
             self.begin(event, &mut work);
             self.gather_more(&mut work);
-            if self.hand_over(work).is_err() {
-                return;
+            let mut mail = VecDeque::from(self.check(work));
+            // It may not wait for the core as a thread does: on its thread runs too what carries the core's words away, and the
+            // core waits for that. Its peers' queues fill meanwhile.
+            loop {
+                match self.core.offer(&mut mail) {
+                    Err(Gone) => return,
+                    Ok(()) if mail.is_empty() => break,
+                    Ok(()) => tokio::time::sleep(ROOM_PAUSE).await,
+                }
             }
         }
     }
@@ -303,8 +309,8 @@ impl Pump {
         work.push(Work::Headers { from: AuthorityIndex::from_usize(peer), headers });
     }
 
-    /// Verifies what has to be, and gives all of it to the core.
-    fn hand_over(&mut self, work: Vec<Work>) -> Result<(), Gone> {
+    /// Verifies what has to be: what is for the core.
+    fn check(&mut self, work: Vec<Work>) -> Vec<Mail> {
         let mut unknown = Vec::new();
         let work: Vec<Sorted> = work.into_iter().map(|work| self.sort(work, &mut unknown)).collect();
         self.control.verified.fetch_add(unknown.len() as u64, Ordering::Relaxed);
@@ -335,7 +341,7 @@ impl Pump {
                 }
             }
         }
-        self.core.send_all(mail)
+        mail
     }
 
     /// Sorts out the headers whose signature is to be checked.
