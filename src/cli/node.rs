@@ -69,13 +69,16 @@ pub(super) fn run(args: &NodeArgs, out: &mut dyn Write) -> Result<(), CliError> 
     if !validator.wait_for_replay(REPLAY_PATIENCE) {
         tracing::warn!("a part of the log waits for payloads of peers before it can be executed");
     }
+    // Before anybody hears that it is ready: whoever does may ask it to stop.
+    let requests =
+        validator.listen_for_stop().map_err(|error| CliError::unable(format!("signals: {error}")))?;
     let at = validator.addresses();
     let name = &config.config().validator;
     // Whoever started it may not read what it says.
     let _ =
         writeln!(out, "ready validator={name} peers={} clients={} http={}", at.peers, at.clients, at.http)
             .and_then(|()| out.flush());
-    validator.wait();
+    validator.wait(requests);
     #[cfg(feature = "profile")]
     if let Some(profile) = profile {
         profile.write().map_err(CliError::unable)?;

@@ -7,13 +7,13 @@ use super::checker::Violation;
 use crate::types::{Epoch, Header, Round, SignedHeader};
 
 /// Rounds in which a validator may make no block of its own without one of the reasons that this judge knows: a lost log.
-const SKIPS_MAX: u32 = 8;
+const SKIPS_MAX: usize = 8;
 
 /// What honest validators took in.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// For each host, how often its own blocks left out rounds.
-    skips: BTreeMap<usize, u32>,
+    /// For each host, the rounds of its own blocks that left out rounds before them.
+    skips: BTreeMap<usize, BTreeSet<Round>>,
 }
 
 impl Taken {
@@ -35,8 +35,9 @@ impl Taken {
         // Whoever was away for longer than garbage collection reaches enters at the round of the others.
         if is_own && last.next() < round && round.0 <= last.0 + gc_depth {
             let skips = self.skips.entry(host).or_default();
-            *skips += 1;
-            if *skips > SKIPS_MAX {
+            // One block may come more than once: back from others, after a lost log.
+            skips.insert(round);
+            if skips.len() > SKIPS_MAX {
                 return fail(format!("makes no block between rounds {last} and {round}, and did so before"));
             }
         }

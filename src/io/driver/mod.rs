@@ -37,6 +37,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use self::core::Signals;
@@ -125,15 +126,26 @@ impl Validator {
         }
     }
 
-    /// Waits until a signal of the operating system asks to stop, or the node halts by itself.
-    pub fn wait(&self) {
+    /// From here on signals of the operating system that ask to stop are heard; before, they end the process at once.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn listen_for_stop(&self) -> std::io::Result<StopRequests> {
+        let _runtime = self.runtimes.io.enter();
+        Ok(StopRequests {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits until somebody asks to stop, or the node halts by itself.
+    pub fn wait(&self, mut requests: StopRequests) {
         self.runtimes.io.block_on(async {
             let mut ended = tokio::time::interval(std::time::Duration::from_millis(100));
-            let signal = stop_signal();
-            tokio::pin!(signal);
             loop {
                 tokio::select! {
-                    () = &mut signal => return,
+                    _ = requests.interrupt.recv() => return,
+                    _ = requests.terminate.recv() => return,
                     _ = ended.tick() => if self.signals.is_stopping() { return },
                 }
             }
@@ -166,19 +178,9 @@ impl Validator {
     }
 }
 
-/// Resolves at SIGINT or SIGTERM.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let interrupt = signal(SignalKind::interrupt());
-    let terminate = signal(SignalKind::terminate());
-    match (interrupt, terminate) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        _ => std::future::pending().await,
-    }
+/// SIGINT and SIGTERM, as far as they have come since somebody listens.
+#[derive(Debug)]
+pub struct StopRequests {
+    interrupt: Signal,
+    terminate: Signal,
 }
