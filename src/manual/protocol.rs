@@ -210,8 +210,9 @@
 //!   one peer after another is asked for the commits behind the last own one, up to a certified boundary, 1,024 or 1 MiB of
 //!   them at a time. Off the core thread the answer's chain of digests, votes and signatures are checked: what is no chain, or has
 //!   no quorum behind its last commit, is blamed; what nobody asked for is not opened. Silence, nothing and lies cost one timeout, and
-//!   each question goes to the next peer, so that who gives little, or late, does so once in n. The chain names the blocks that are needed; up to 512 of them are asked for by name at one time, of all peers. A commit is applied
-//!   as soon as its headers are in the DAG and it is the next of the own chain, without what decides it: an honest
+//!   each question goes to the next peer, so that who gives little, or late, does so once in n; what comes late is taken if it goes on from the last
+//!   commit. The chain names the blocks that are needed; up to 512 of them are asked for by name at one time, of all peers. A commit
+//!   is applied as soon as its headers are in the DAG and it is the next of the own chain, without what decides it: an honest
 //!   validator in the quorum decided it by the rule. The rule runs beside it, and whichever comes first commits. While this goes on, or while
 //!   execution is more than 128 rounds behind the last commit, no ranges
 //!   are asked for; they are, for ten timeouts, after f + 1 peers gave nothing or if no commit follows. If what a quorum certified

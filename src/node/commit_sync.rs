@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::certificates::CertifiedCommits;
 use super::effect::Effect;
 use super::machine::{Node, Now};
+use crate::committee::AuthoritySet;
 use crate::consensus::{Commit, Slot};
 use crate::types::{AuthorityIndex, BlockRef, CommitIndex, Digest, FetchRequest, LogSeq, PeerMessage, Round};
 
@@ -46,6 +47,8 @@ pub(super) struct CommitSync {
     /// Certified commits that are not applied, oldest first.
     chain: VecDeque<(Commit, Digest)>,
     asked: Option<Asked>,
+    /// All who were asked and have not answered. What proves itself is taken late too: a disk may be slower than measured answers.
+    owing: AuthoritySet,
     /// Whose turn it is next, whatever the last one gave: a peer that gives just enough, as late as it may, does not keep it.
     turn: u32,
     /// Peers asked in vain, one after another.
@@ -61,9 +64,6 @@ pub(super) struct CommitSync {
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     peer: AuthorityIndex,
-    after: CommitIndex,
-    /// Digest of that commit.
-    digest: Digest,
     due_us: u64,
 }
 
@@ -72,6 +72,13 @@ impl CommitSync {
     fn drop_chain(&mut self) {
         self.chain.clear();
         self.asked = None;
+        self.owing = AuthoritySet::EMPTY;
+    }
+
+    /// Whether there is enough to do: nobody is asked for more, and what comes late makes it no longer.
+    fn has_enough(&self) -> bool {
+        self.chain.len() >= LOW_COMMITS
+            || self.chain.iter().map(|(commit, _)| commit.blocks.len()).sum::<usize>() >= LOW_BLOCKS
     }
 
     /// Memory that the commits which are not applied take, about.
@@ -144,6 +151,13 @@ impl Node {
         self.commit_sync.chain.pop_front().map(|(commit, _)| (slot, commit))
     }
 
+    /// Number and digest of the last commit that is certified here, or the own one that nothing certified follows.
+    fn last_certified(&self) -> (CommitIndex, Digest) {
+        let own = (self.linearizer.index(), self.linearizer.digest());
+        let last = self.commit_sync.chain.back().map(|(commit, digest)| (commit.index, *digest));
+        last.filter(|last| last.0 > own.0).unwrap_or(own)
+    }
+
     /// A peer answered with commits.
     pub(super) fn on_commits(
         &mut self,
@@ -152,25 +166,39 @@ impl Node {
         answer: &Arc<CertifiedCommits>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(asked) = self.commit_sync.asked.filter(|asked| asked.peer == from) else { return };
         let (most, pause_us) = (self.committee.size() / 3 + 1, self.commit_sync_pause_us());
-        let Some((first, _)) = answer.commits().first() else {
-            return self.commit_sync.asked_in_vain(now, most, pause_us);
+        let (after, digest) = self.last_certified();
+        let sync = &mut self.commit_sync;
+        if !sync.owing.contains(from) {
+            return;
+        }
+        let is_awaited = sync.asked.is_some_and(|asked| asked.peer == from);
+        let news = answer.commits().partition_point(|(commit, _)| commit.index <= after);
+        let Some((first, _)) = answer.commits().get(news).filter(|_| !sync.has_enough()) else {
+            sync.owing.remove(from);
+            if is_awaited && answer.commits().is_empty() {
+                sync.asked_in_vain(now, most, pause_us);
+            } else if is_awaited {
+                sync.asked = None;
+            }
+            return;
         };
-        if first.index.0 != asked.after.0 + 1 {
+        if first.index.0 != after.0 + 1 {
             // To an earlier question, perhaps; this one may still be answered.
             return;
         }
-        if first.previous != asked.digest {
-            return self.contradicted(asked.after, out);
+        if first.previous != digest {
+            return self.contradicted(after, out);
         }
         let sync = &mut self.commit_sync;
+        sync.owing.remove(from);
         sync.asked = None;
         sync.in_vain = 0;
+        sync.rests_until_us = 0;
         if sync.chain.is_empty() {
             sync.progress = (self.linearizer.index(), now.monotonic_us);
         }
-        sync.chain.extend(answer.commits().iter().cloned());
+        sync.chain.extend(answer.commits()[news..].iter().cloned());
         // All of it may be here already.
         self.dag_changed = true;
     }
@@ -238,21 +266,20 @@ impl Node {
         let sync = &self.commit_sync;
         let far = FAR_ROUNDS.min(self.linearizer.gc_depth() / 2);
         if sync.asked.is_some()
-            || sync.chain.len() >= LOW_COMMITS
-            || sync.chain.iter().map(|(commit, _)| commit.blocks.len()).sum::<usize>() >= LOW_BLOCKS
+            || sync.has_enough()
             || sync.rests_until_us > now.monotonic_us
             || self.fetcher.honest_round().0 <= self.quorum_round.0 + far
         {
             return;
         }
-        let own = (self.linearizer.index(), self.linearizer.digest());
-        let (after, digest) = sync.chain.back().map_or(own, |(commit, digest)| (commit.index, *digest));
         let turns = (0..).take(self.committee.size()).map(|i| sync.turn.wrapping_add(i));
         let mut turns = turns.filter_map(|turn| Some((turn, self.fetcher.peer_in_turn(now, turn)?)));
         let Some((turn, peer)) = turns.find(|(_, peer)| self.versions.speaks_2(*peer)) else { return };
         let due_us = now.monotonic_us + ANSWER_TIMEOUTS * self.fetcher.answer_timeout_us();
         self.commit_sync.turn = turn.wrapping_add(1);
-        self.commit_sync.asked = Some(Asked { peer, after, digest, due_us });
+        self.commit_sync.asked = Some(Asked { peer, due_us });
+        self.commit_sync.owing.insert(peer);
+        let (after, _) = self.last_certified();
         let message = PeerMessage::Fetch(FetchRequest::Commits { after });
         out.push(Effect::Send { to: peer, message });
     }

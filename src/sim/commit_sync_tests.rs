@@ -185,6 +185,10 @@ impl Lone {
         self.give(Input::Commits { from: AuthorityIndex(from), commits })
     }
 
+    fn bytes(&mut self) -> usize {
+        self.world.running(0).node.stats().memory_bytes
+    }
+
     fn wait(&mut self) -> Vec<Effect> {
         self.now_us += 3 * SECOND_US;
         self.give(Input::Tick)
@@ -279,6 +283,29 @@ fn only_the_answer_to_the_own_question_counts() {
     // What never comes is given up.
     lone.wait();
     assert!(asks_for_ranges(&lone.wait()));
+}
+
+/// A disk may be slower than the answers that were measured: the commits prove themselves, whenever they come.
+#[test]
+fn a_late_answer_counts_as_far_as_it_says_something_new() {
+    let mut lone = Lone::new();
+    assert_eq!(asked(&lone.show()), [(1, 0)]);
+    assert_eq!(asked(&lone.wait()), [(2, 0)]);
+    assert_eq!(asked(&lone.answer(1, &chain(1, Digest::default(), 9))), [(3, 9)]);
+    assert_eq!(asked(&lone.answer(2, &chain(1, Digest::default(), 12))), [(4, 12)]);
+    // Nothing new from those that owe nothing, and from those that do no fault and no failure.
+    assert!(asked(&lone.answer(2, &chain(1, Digest::default(), 20))).is_empty());
+    assert!(asked(&lone.answer(3, &chain(1, Digest::default(), 12))).is_empty());
+    let rest = chain(13, chain(1, Digest::default(), 12)[11].digest(), 403);
+    assert_eq!(asked(&lone.answer(4, &rest[..3])), [(5, 15)]);
+    assert_eq!(asked(&lone.wait()), [(6, 15)]);
+    // What is late does not pile up.
+    let few = lone.bytes();
+    lone.answer(5, &rest[3..203]);
+    let many = lone.bytes();
+    assert!(many > few);
+    lone.answer(6, &rest[3..]);
+    assert_eq!(lone.bytes(), many);
 }
 
 /// More than f lie, or this validator's own commits are wrong: it says so and does nothing any more.
