@@ -7,7 +7,7 @@ use super::{DagState, VerifiedHeader};
 use crate::committee::{Authority, Committee};
 use crate::types::{
     AuthorityIndex, BlockRef, Epoch, HEADER_VERSION, Header, NetworkId, Payload, Round, SIGNATURE_BYTES,
-    SignedHeader, Stake, TimestampMs,
+    SignedHeader, Stake, SystemMessage, TimestampMs,
 };
 
 /// A committee of `n` with stake 1 each.
@@ -38,17 +38,28 @@ pub(crate) fn weighted(stakes: &[u64]) -> Arc<Committee> {
 
 /// A header with the given ancestors and no transactions. `salt` makes another block of the same slot.
 pub(crate) fn header(round: u64, author: u16, ancestors: Vec<BlockRef>, salt: u64) -> VerifiedHeader {
+    header_saying(round, author, ancestors, salt, Vec::new())
+}
+
+/// The same, with system messages.
+pub(crate) fn header_saying(
+    round: u64,
+    author: u16,
+    ancestors: Vec<BlockRef>,
+    salt: u64,
+    system: Vec<SystemMessage>,
+) -> VerifiedHeader {
     let header = Header {
         version: HEADER_VERSION,
         epoch: Epoch(0),
         round: Round(round),
         author: AuthorityIndex(author),
-        time: TimestampMs(1_000 * round + 10 * u64::from(author) + salt),
+        time: TimestampMs(round.saturating_mul(1_000).saturating_add(10 * u64::from(author) + salt)),
         ancestors,
         n_tx: 0,
         payload_len: 0,
         payload_root: Payload::empty().root(),
-        system: Vec::new(),
+        system,
     };
     VerifiedHeader::trusted(SignedHeader::build(header, |_| [0; SIGNATURE_BYTES]))
 }

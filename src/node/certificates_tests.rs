@@ -3,29 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::dag::testing::committee;
-use crate::types::{
-    AuthorityIndex, BlockDigest, Epoch, HEADER_VERSION, Payload, SIGNATURE_BYTES, TimestampMs,
-};
+use crate::dag::testing::{committee, header_saying};
+use crate::types::{AuthorityIndex, BlockDigest, TimestampMs};
 
 fn block(round: u64, author: u16) -> BlockRef {
     BlockRef { round: Round(round), author: AuthorityIndex(author), digest: BlockDigest([7; 32]) }
 }
 
 fn voting(author: u16, round: u64, vote: CommitVote) -> SignedHeader {
-    let header = Header {
-        version: HEADER_VERSION,
-        epoch: Epoch(0),
-        round: Round(round),
-        author: AuthorityIndex(author),
-        time: TimestampMs(round),
-        ancestors: vec![block(round - 1, author)],
-        n_tx: 0,
-        payload_len: 0,
-        payload_root: Payload::empty().root(),
-        system: vec![SystemMessage::CommitVote(vote)],
-    };
-    SignedHeader::build(header, |_| [0; SIGNATURE_BYTES])
+    let system = vec![SystemMessage::CommitVote(vote)];
+    SignedHeader::clone(&header_saying(round, author, vec![block(round - 1, author)], 0, system))
 }
 
 fn trusted(author: u16, round: u64, vote: CommitVote) -> VerifiedHeader {

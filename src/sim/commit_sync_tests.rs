@@ -10,10 +10,11 @@ use super::world::World;
 use super::*;
 use crate::consensus::Commit;
 use crate::dag::VerifiedHeader;
+use crate::dag::testing::header_saying;
 use crate::node::{CertifiedCommits, Effect, Input, Now};
 use crate::types::{
-    AuthorityIndex, BlockDigest, BlockRef, CommitIndex, CommitVote, Digest, Epoch, FetchRequest, Header,
-    Payload, PeerMessage, Round, SIGNATURE_BYTES, SignedHeader, SystemMessage, TimestampMs,
+    AuthorityIndex, BlockDigest, BlockRef, CommitIndex, CommitVote, Digest, FetchRequest, PeerMessage, Round,
+    SignedHeader, SystemMessage, TimestampMs,
 };
 
 const SECOND_US: u64 = 1_000_000;
@@ -132,19 +133,8 @@ struct Lone {
 }
 
 fn voting(author: u16, round: u64, vote: Option<CommitVote>) -> SignedHeader {
-    let header = Header {
-        version: 2,
-        epoch: Epoch(0),
-        round: Round(round),
-        author: AuthorityIndex(author),
-        time: TimestampMs(round),
-        ancestors: vec![block(round - 1, author)],
-        n_tx: 0,
-        payload_len: 0,
-        payload_root: Payload::empty().root(),
-        system: vote.map(SystemMessage::CommitVote).into_iter().collect(),
-    };
-    SignedHeader::build(header, |_| [0; SIGNATURE_BYTES])
+    let system = vote.map(SystemMessage::CommitVote).into_iter().collect();
+    SignedHeader::clone(&header_saying(round, author, vec![block(round - 1, author)], 0, system))
 }
 
 fn block(round: u64, author: u16) -> BlockRef {

@@ -7,11 +7,9 @@ use super::intercept::Cast;
 use super::world::World;
 use super::*;
 use crate::dag::VerifiedHeader;
+use crate::dag::testing::header;
 use crate::node::{Effect, Input, LogRecord, Now};
-use crate::types::{
-    AuthorityIndex, BlockRef, CommitIndex, Epoch, FetchRequest, Header, Payload, PeerMessage, Round,
-    SIGNATURE_BYTES, SignedHeader, TimestampMs,
-};
+use crate::types::{AuthorityIndex, BlockRef, CommitIndex, FetchRequest, PeerMessage, Round, TimestampMs};
 
 const SECOND_US: u64 = 1_000_000;
 
@@ -161,22 +159,6 @@ impl Silent {
     }
 }
 
-fn header(round: u64, author: u16, ancestors: Vec<BlockRef>) -> VerifiedHeader {
-    let header = Header {
-        version: 2,
-        epoch: Epoch(0),
-        round: Round(round),
-        author: AuthorityIndex(author),
-        time: TimestampMs(round),
-        ancestors,
-        n_tx: 0,
-        payload_len: 0,
-        payload_root: Payload::empty().root(),
-        system: Vec::new(),
-    };
-    VerifiedHeader::trusted(SignedHeader::build(header, |_| [0; SIGNATURE_BYTES]))
-}
-
 /// A claim of a round that never was counts for nothing: neither as one of the quorum nor for its height.
 #[test]
 fn an_absurd_claim_neither_frees_a_validator_nor_silences_it_for_ever() {
@@ -187,7 +169,7 @@ fn an_absurd_claim_neither_frees_a_validator_nor_silences_it_for_ever() {
         (0..7).map(ghost).collect::<Vec<_>>()
     };
     for round in [1 << 20, u64::MAX] {
-        assert_eq!(silent.claims(0, Some(header(round, 0, parents(round - 1)))), None);
+        assert_eq!(silent.claims(0, Some(header(round, 0, parents(round - 1), 0))), None);
     }
     for honest in 1..5 {
         assert_eq!(silent.claims(honest, None), None);
@@ -207,7 +189,7 @@ fn a_header_that_decides_commits_at_once_without_an_own_block() {
         for author in 0..3 {
             let own = usize::from(author);
             let others = row.iter().enumerate().filter(|(at, _)| *at != own).map(|(_, block)| *block);
-            let header = header(round, author, std::iter::once(row[own]).chain(others).collect());
+            let header = header(round, author, std::iter::once(row[own]).chain(others).collect(), 0);
             next.push(header.reference());
             let effects = silent.give(Input::Headers { from: AuthorityIndex(author), headers: vec![header] });
             let own_blocks = effects.iter().filter(|effect| matches!(effect, Effect::Broadcast(_))).count();

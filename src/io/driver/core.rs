@@ -272,7 +272,7 @@ impl Core {
         self.durable = durable;
         self.node.handle_all(start, synced.into_iter().chain(self.inputs.drain(..)), effects);
         self.carry_out_all(effects);
-        while self.checked.has_asked() {
+        while self.checked.has_asked() && !self.signals.is_stopping() {
             let verified = std::iter::from_fn(|| self.checked.next_asked());
             let verified = verified.map(|(block, verdicts)| Input::Verified { block, verdicts });
             self.node.handle_all(start, verified, effects);
@@ -289,8 +289,10 @@ impl Core {
     fn carry_out_all(&mut self, effects: &mut Vec<Effect>) {
         let mut given = std::mem::take(effects);
         for effect in given.drain(..) {
+            // Later effects rest on this one: the first header may leave only once it is remembered that the keys have signed.
             if let Err(error) = self.carry_out(effect) {
                 self.signals.fail(&error);
+                return;
             }
         }
         if let Some(seq) = self.wanted.take()
@@ -311,7 +313,7 @@ impl Core {
                 self.log.append(seq, record.kind() as u8, record.parts(), key)?;
             }
             // Asked for once, when all is in the log's queue: the log would begin with the first and then sync again.
-            Effect::Sync(seq) => self.wanted = Some(seq),
+            Effect::Sync(seq) => self.wanted = self.wanted.max(Some(seq)),
             Effect::Verify { block, payload } => {
                 if !self.checked.ask(&block, &payload) {
                     self.waiting.payloads.push_back(BlockPayload { block, payload });
