@@ -367,7 +367,7 @@ impl<D: Disk> Log<D> {
         self.groups = header.group;
         self.chain = header.digest();
         self.pending.clear();
-        self.watermark.write(self.network, self.durable)
+        Ok(())
     }
 
     /// Fills in checksums, header and padding, now that the position is known.

@@ -21,7 +21,7 @@ use super::effect::Effect;
 use super::machine::{Node, Now};
 use crate::committee::AuthoritySet;
 use crate::consensus::{Commit, Slot};
-use crate::types::{AuthorityIndex, BlockRef, CommitIndex, Digest, FetchRequest, LogSeq, PeerMessage, Round};
+use crate::types::{AuthorityIndex, BlockRef, CommitIndex, Digest, FetchRequest, PeerMessage, Round};
 
 /// Rounds behind from which commits are asked for; half of garbage collection's depth, if that is less.
 const FAR_ROUNDS: u64 = 128;
@@ -115,16 +115,17 @@ impl Node {
         PAUSE_TIMEOUTS * self.config.pace.fetch_timeout_us
     }
 
-    /// Applies what can be applied; the number of the last record.
-    pub(super) fn apply_certified(&mut self, out: &mut Vec<Effect>) -> Option<LogSeq> {
-        let mut last = None;
+    /// Applies what can be applied; whether anything could.
+    pub(super) fn apply_certified(&mut self, out: &mut Vec<Effect>) -> bool {
+        let mut is_any = false;
         while let Some((slot, commit)) = self.next_certified(out) {
             self.next_slot = self.committer.next_slot(slot);
             self.linearizer.apply(&mut self.dag, &commit);
             self.stats.applied_commits += 1;
-            last = Some(self.take_commit(commit, out));
+            self.take_commit(commit, out);
+            is_any = true;
         }
-        last
+        is_any
     }
 
     /// The commit behind the last one, if it is certified and all of its headers are here.

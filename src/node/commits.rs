@@ -14,10 +14,16 @@ use crate::types::{BlockRef, CommitVote, LogSeq, Round};
 /// Commits that are with the executor at one time.
 const EXECUTING_MAX: usize = 8;
 
+/// Commits without transactions after which a sync is asked for. For fewer nobody waits: they become durable with the next
+/// own block.
+const UNSYNCED_MAX: usize = 8;
+
 /// Commits that are not executed yet, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct CommitQueue {
     queue: VecDeque<PendingCommit>,
+    /// The last record that was asked to be made durable.
+    asked: LogSeq,
     /// How many of them, from the front, are with the executor.
     executing: usize,
     /// Transactions in them.
@@ -66,6 +72,18 @@ impl CommitQueue {
         self.queue.push_back(PendingCommit { commit, seq, transactions });
     }
 
+    /// The record to be made durable next, if it is time: the last one, once somebody waits for a transaction or there are many.
+    fn take_sync(&mut self) -> Option<LogSeq> {
+        let mut unasked = self.queue.iter().rev().take_while(|pending| pending.seq > self.asked);
+        let last = unasked.next()?;
+        let is_awaited = last.transactions > 0 || unasked.clone().any(|pending| pending.transactions > 0);
+        if !is_awaited && unasked.count() + 1 < UNSYNCED_MAX {
+            return None;
+        }
+        self.asked = last.seq;
+        Some(last.seq)
+    }
+
     /// Transactions that are committed and not executed.
     pub(super) fn backlog(&self) -> u64 {
         self.transactions
@@ -93,7 +111,7 @@ impl Node {
         if !std::mem::take(&mut self.dag_changed) {
             return;
         }
-        let mut last = self.apply_certified(out);
+        let mut is_any = self.apply_certified(out);
         loop {
             let decided = self.committer.try_decide(&self.dag, self.next_slot);
             if decided.is_empty() {
@@ -102,24 +120,27 @@ impl Node {
             for (slot, decision) in decided {
                 self.next_slot = self.committer.next_slot(slot);
                 match decision {
-                    Decision::Commit(leader) => last = Some(self.commit(leader, out)),
+                    Decision::Commit(leader) => {
+                        is_any = true;
+                        self.commit(leader, out);
+                    }
                     Decision::Skip | Decision::Undecided => self.stats.skipped_leaders += 1,
                 }
             }
         }
-        if let Some(seq) = last {
-            out.push(Effect::Sync(seq));
+        if is_any {
+            out.extend(self.commits.take_sync().map(Effect::Sync));
             self.collect_garbage(out);
         }
     }
 
-    fn commit(&mut self, leader: BlockRef, out: &mut Vec<Effect>) -> LogSeq {
+    fn commit(&mut self, leader: BlockRef, out: &mut Vec<Effect>) {
         let commit = self.linearizer.commit(&mut self.dag, leader);
-        self.take_commit(commit, out)
+        self.take_commit(commit, out);
     }
 
     /// Writes a commit down and queues it for execution.
-    pub(super) fn take_commit(&mut self, commit: Commit, out: &mut Vec<Effect>) -> LogSeq {
+    pub(super) fn take_commit(&mut self, commit: Commit, out: &mut Vec<Effect>) {
         self.stats.committed_leaders += 1;
         self.committer.on_commit(&commit);
         self.pacemaker.committed();
@@ -131,7 +152,6 @@ impl Node {
         }
         let transactions = self.transactions_of(&commit);
         self.commits.push(commit, seq, transactions);
-        seq
     }
 
     pub(super) fn transactions_of(&self, commit: &Commit) -> u64 {

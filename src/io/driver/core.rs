@@ -327,7 +327,7 @@ impl Core {
                     debug!(peer = %to, "a request for old blocks was dropped: the peer has too many; it will ask again");
                 }
             }
-            Effect::Reply { ticket, reply } => self.outgoing.say(Word::Reply(ticket, reply)),
+            Effect::Reply { ticket, reply } => self.outgoing.reply(ticket, reply),
             Effect::Blame { peer, error } => self.outgoing.say(Word::Blame(peer, error)),
             Effect::Accuse(proof) => self.signals.accuse(*proof),
             Effect::KeysUsed => mark_used(&self.keys_dir)?,

@@ -27,6 +27,8 @@ const PERSIST_EVERY: Duration = Duration::from_secs(5);
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 /// Commits after whose execution the core is told, though more wait.
 const TOLD_TOGETHER: usize = 8;
+/// Orders in the queue for which the executor is woken, though all are commits without transactions.
+const EMPTY_TOGETHER: usize = 4;
 /// Mode of the published checkpoint: anybody may read it.
 const PUBLIC: u32 = 0o644;
 /// Stubs that are read from the state at a time when tiles are made anew.
@@ -64,13 +66,15 @@ pub(super) fn order_queue(orders: usize) -> (OrderSender, Orders) {
 }
 
 impl OrderSender {
-    /// Queues an order, or gives it back if the queue is full. Never waits.
+    /// Queues an order, or gives it back if the queue is full. Never waits. For commits without transactions the executor is
+    /// not woken before there are some: nobody waits for them.
     pub(super) fn try_send(&self, order: Order) -> Result<(), TrySendError<Order>> {
-        match &self.queue {
-            Some(queue) => queue.try_send(order)?,
-            None => return Err(TrySendError::Disconnected(order)),
+        let Some(queue) = &self.queue else { return Err(TrySendError::Disconnected(order)) };
+        let can_wait = matches!(&order, Order::Execute(dag) if dag.blocks.is_empty());
+        queue.try_send(order)?;
+        if !can_wait || queue.len() >= EMPTY_TOGETHER {
+            self.bell.ring();
         }
-        self.bell.ring();
         Ok(())
     }
 }

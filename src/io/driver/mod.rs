@@ -28,6 +28,7 @@ mod metrics;
 mod open;
 mod outgoing;
 mod peers;
+mod sockets;
 
 pub use open::StartError;
 
@@ -36,13 +37,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use self::core::Signals;
 use self::execution::Shown;
 use self::peers::PumpControl;
+use self::sockets::SocketThread;
 use crate::config::ConfigFile;
 use crate::genesis::Genesis;
 use crate::io::client_plane::ClientPlane;
@@ -58,8 +59,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Threads that wait for sockets. Validators and clients have their own: a flood of clients holds up no round.
 struct Runtimes {
-    io: Runtime,
-    net: Runtime,
+    io: SocketThread,
+    net: SocketThread,
 }
 
 /// A validator that runs.
@@ -131,7 +132,7 @@ impl Validator {
     /// # Errors
     /// Those of the operating system.
     pub fn listen_for_stop(&self) -> std::io::Result<StopRequests> {
-        let _runtime = self.runtimes.io.enter();
+        let _runtime = self.runtimes.io.handle().enter();
         Ok(StopRequests {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -172,8 +173,11 @@ impl Validator {
                 );
             }
         }
-        runtimes.net.shutdown_timeout(Duration::from_secs(2));
-        runtimes.io.shutdown_timeout(Duration::from_secs(2));
+        for sockets in [runtimes.net, runtimes.io] {
+            if sockets.join().is_err() {
+                signals.halt("a thread of sockets ended by a panic: this is a bug; the messages above say where".to_owned());
+            }
+        }
         signals.failure().map_or(Ok(()), Err)
     }
 }

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crossbeam_channel::bounded;
 use thiserror::Error;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use super::checked::CheckedPayloads;
@@ -21,6 +21,7 @@ use super::librarian::{self, Desk, QUESTIONS_PER_PEER_MAX};
 use super::load::LoadMeter;
 use super::outgoing::Outgoing;
 use super::peers::{Pump, PumpControl};
+use super::sockets::SocketThread;
 use super::{Addresses, Runtimes, Validator};
 use crate::committee::Committee;
 use crate::config::{ConfigError, ConfigFile};
@@ -349,12 +350,8 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
     let data = open_data(config, &genesis, own, &directory, &signals)?;
     let first_life = are_unused(&keys_dir);
     check_lost_log(&data, &committee, own, first_life)?;
-    let runtimes = Runtimes {
-        // Not a thread for each core: those that verify want the others, and an idle thread is woken to look for work.
-        io: runtime("salus-io", cores().div_ceil(2))?,
-        // One thread: what it does is short, and a frame handed from thread to thread costs more than it gains.
-        net: runtime("salus-net", 1)?,
-    };
+    let sockets = |name| SocketThread::start(name).map_err(system);
+    let runtimes = Runtimes { io: sockets("salus-io")?, net: sockets("salus-net")? };
     let wiring = Wiring {
         config,
         genesis,
@@ -368,12 +365,6 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
         signals,
     };
     wiring.connect(data, runtimes)
-}
-
-fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().thread_name(name).worker_threads(threads);
-    builder.build().map_err(system)
 }
 
 fn cores() -> usize {
@@ -404,8 +395,9 @@ impl Wiring<'_> {
         let (events_tx, quick, slow) = peer_lanes(self.committee.size(), PEER_EVENTS_MAX);
         let peers = self.start_peers(&net, events_tx)?;
         let (pump, control) = self.start_pumps(&net, (quick, slow), &peers, &core_tx)?;
-        let (outgoing, carrier) = Outgoing::new(Arc::clone(self.signals.bell()));
-        net.spawn(carrier.run(Arc::clone(&peers), Arc::clone(&replies), Arc::clone(&control)));
+        let (outgoing, to_peers, to_clients) = Outgoing::new(self.signals.bell());
+        net.spawn(to_peers.run(Arc::clone(&peers), Arc::clone(&control)));
+        handle.spawn(to_clients.run(Arc::clone(&replies)));
 
         let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);

@@ -1,11 +1,12 @@
 //! What the core says to peers and clients, on its way to their queues.
 //!
 //! Encoding a frame, looking up a connection and waking its task take locks that other threads hold too. The core leaves its
-//! words here instead, all of one input at once, and a task of the runtime carries them on. That task never waits, so little
-//! lies here; should it be kept from running, the core sees it and takes no more inputs.
+//! words here instead, all of one input at once, and tasks carry them on: one on the thread of the network of validators, one
+//! among the clients' connections, so that neither thread is woken for the other's words. The tasks never wait, so little lies
+//! here; should they be kept from running, the core sees it and takes no more inputs.
 //!
-//! That a transaction was accepted is held back for a moment, to leave together with what is said next: under load that is the
-//! next block, and often the word that the transaction is final.
+//! That a transaction was accepted is held back for a moment, to leave together with what is said next to clients: often the
+//! word that it is final.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,12 +28,11 @@ const WORDS_MAX: usize = 16_384;
 const HELD_MAX: usize = 256;
 pub(super) const HOLD_US: u64 = 10_000;
 
-/// Something to say.
+/// Something to say to peers.
 #[derive(Debug)]
 pub(super) enum Word {
     Send(AuthorityIndex, PeerMessage),
     Broadcast(PeerMessage),
-    Reply(Ticket, Reply),
     Blame(AuthorityIndex, PeerError),
 }
 
@@ -41,73 +41,88 @@ pub(super) enum Word {
 pub(super) struct Outgoing {
     /// Of the input that is being handled.
     words: Vec<Word>,
-    /// Words that may wait, and since when the first of them does.
-    held: Vec<Word>,
+    replies: Vec<(Ticket, Reply)>,
+    /// How many of the replies, from the first, may wait, and since when the first does. If any may not, none does.
+    held: usize,
     held_since_us: u64,
-    queue: mpsc::UnboundedSender<Vec<Word>>,
+    to_peers: mpsc::UnboundedSender<Vec<Word>>,
+    to_clients: mpsc::UnboundedSender<Vec<(Ticket, Reply)>>,
     lying: Arc<AtomicUsize>,
 }
 
-/// The task's end.
+/// A task's end.
 #[derive(Debug)]
-pub(super) struct Carrier {
-    queue: mpsc::UnboundedReceiver<Vec<Word>>,
+pub(super) struct Carrier<T> {
+    queue: mpsc::UnboundedReceiver<Vec<T>>,
     lying: Arc<AtomicUsize>,
     core: Arc<Bell>,
 }
 
+/// Carries words to peers.
+pub(super) type PeerCarrier = Carrier<Word>;
+/// Carries replies to clients.
+pub(super) type ReplyCarrier = Carrier<(Ticket, Reply)>;
+
 impl Outgoing {
     /// `core` is rung when there is room again.
-    pub(super) fn new(core: Arc<Bell>) -> (Self, Carrier) {
-        let (sender, queue) = mpsc::unbounded_channel();
+    pub(super) fn new(core: &Arc<Bell>) -> (Self, PeerCarrier, ReplyCarrier) {
+        let (to_peers, words) = mpsc::unbounded_channel();
+        let (to_clients, replies) = mpsc::unbounded_channel();
         let lying = Arc::new(AtomicUsize::new(0));
         let outgoing = Self {
             words: Vec::new(),
-            held: Vec::new(),
+            replies: Vec::new(),
+            held: 0,
             held_since_us: 0,
-            queue: sender,
+            to_peers,
+            to_clients,
             lying: Arc::clone(&lying),
         };
-        (outgoing, Carrier { queue, lying, core })
+        let peers = Carrier { queue: words, lying: Arc::clone(&lying), core: Arc::clone(core) };
+        (outgoing, peers, Carrier { queue: replies, lying, core: Arc::clone(core) })
     }
 
     pub(super) fn say(&mut self, word: Word) {
-        if let Word::Reply(_, Reply::Accepted) = word {
-            self.held.push(word);
-        } else {
-            self.words.push(word);
-        }
+        self.words.push(word);
+    }
+
+    pub(super) fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        self.held += usize::from(reply == Reply::Accepted);
+        self.replies.push((ticket, reply));
     }
 
     /// Hands on what was said in one input. Never waits.
     pub(super) fn flush(&mut self, now_us: u64) {
-        if !self.words.is_empty() || self.held.len() > HELD_MAX {
-            self.hand_on();
-        } else if self.held_since_us == 0 && !self.held.is_empty() {
+        if !self.words.is_empty() {
+            let words = std::mem::take(&mut self.words);
+            self.lying.fetch_add(words.len(), Ordering::AcqRel);
+            // Nobody listens only when the node stops.
+            let _ = self.to_peers.send(words);
+        }
+        if self.replies.len() > self.held || self.held > HELD_MAX {
+            self.hand_on_replies();
+        } else if self.held_since_us == 0 && self.is_holding() {
             self.held_since_us = now_us;
         }
     }
 
     /// Whether something is held back.
     pub(super) fn is_holding(&self) -> bool {
-        !self.held.is_empty()
+        !self.replies.is_empty()
     }
 
     /// Hands on what was held back for long enough.
     pub(super) fn release_held(&mut self, now_us: u64) {
         if self.is_holding() && now_us >= self.held_since_us + HOLD_US {
-            self.hand_on();
+            self.hand_on_replies();
         }
     }
 
-    fn hand_on(&mut self) {
-        // First: what follows may be the last word on the same transaction.
-        let mut words = std::mem::take(&mut self.held);
-        words.append(&mut self.words);
-        self.held_since_us = 0;
-        self.lying.fetch_add(words.len(), Ordering::AcqRel);
-        // Nobody listens only when the node stops.
-        let _ = self.queue.send(words);
+    fn hand_on_replies(&mut self) {
+        let replies = std::mem::take(&mut self.replies);
+        (self.held, self.held_since_us) = (0, 0);
+        self.lying.fetch_add(replies.len(), Ordering::AcqRel);
+        let _ = self.to_clients.send(replies);
     }
 
     /// Whether so much lies here that nothing should be added.
@@ -116,32 +131,44 @@ impl Outgoing {
     }
 }
 
-impl Carrier {
+impl<T> Carrier<T> {
     /// Runs until the core is gone.
-    pub(super) async fn run(mut self, peers: Arc<PeerNet>, replies: Arc<Replies>, pump: Arc<PumpControl>) {
-        while let Some(words) = self.queue.recv().await {
-            let n = words.len();
-            for word in words {
-                match word {
-                    // What a full queue drops, the peer asks for again.
-                    Word::Send(to, message) => {
-                        if let PeerMessage::Fetch(FetchRequest::Commits { .. }) = message {
-                            pump.asks_for_commits(to);
-                        }
-                        peers.send(to, message.encode());
-                    }
-                    Word::Broadcast(message) => {
-                        peers.broadcast(message.encode());
-                    }
-                    Word::Reply(ticket, reply) => replies.reply(ticket, reply),
-                    Word::Blame(peer, error) => peers.blame(peer, &error),
-                }
-            }
+    async fn carry_all(mut self, carry: impl Fn(T)) {
+        while let Some(things) = self.queue.recv().await {
+            let n = things.len();
+            things.into_iter().for_each(&carry);
             let before = self.lying.fetch_sub(n, Ordering::AcqRel);
             if before > WORDS_MAX && before - n <= WORDS_MAX {
                 self.core.ring();
             }
         }
+    }
+}
+
+impl PeerCarrier {
+    /// Runs until the core is gone.
+    pub(super) async fn run(self, peers: Arc<PeerNet>, pump: Arc<PumpControl>) {
+        let carry = |word| match word {
+            // What a full queue drops, the peer asks for again.
+            Word::Send(to, message) => {
+                if let PeerMessage::Fetch(FetchRequest::Commits { .. }) = message {
+                    pump.asks_for_commits(to);
+                }
+                peers.send(to, message.encode());
+            }
+            Word::Broadcast(message) => {
+                peers.broadcast(message.encode());
+            }
+            Word::Blame(peer, error) => peers.blame(peer, &error),
+        };
+        self.carry_all(carry).await;
+    }
+}
+
+impl ReplyCarrier {
+    /// Runs until the core is gone.
+    pub(super) async fn run(self, replies: Arc<Replies>) {
+        self.carry_all(|(ticket, reply)| replies.reply(ticket, reply)).await;
     }
 }
 
@@ -152,20 +179,24 @@ mod tests {
 
     #[test]
     fn acceptance_waits_for_company_but_not_for_long() {
-        let (mut outgoing, mut carrier) = Outgoing::new(Arc::new(Bell::new(1)));
-        let accepted = || Word::Reply(Ticket { client: 1, request: 1 }, Reply::Accepted);
-        outgoing.say(accepted());
+        let (mut outgoing, mut peers, mut clients) = Outgoing::new(&Arc::new(Bell::new(1)));
+        let ticket = |request| Ticket { client: 1, request };
+        outgoing.reply(ticket(1), Reply::Accepted);
         outgoing.flush(10);
         outgoing.release_held(10 + HOLD_US - 1);
-        assert!(carrier.queue.try_recv().is_err() && outgoing.is_holding());
+        assert!(clients.queue.try_recv().is_err() && outgoing.is_holding());
         outgoing.release_held(10 + HOLD_US);
-        assert_eq!(carrier.queue.try_recv().unwrap().len(), 1);
-        outgoing.say(accepted());
+        assert_eq!(clients.queue.try_recv().unwrap().len(), 1);
+        outgoing.reply(ticket(1), Reply::Accepted);
         outgoing.flush(20_000);
-        outgoing.say(Word::Reply(Ticket { client: 1, request: 2 }, Reply::Busy));
+        outgoing.say(Word::Blame(AuthorityIndex(1), PeerError::Unsolicited("a word")));
         outgoing.flush(20_001);
-        let words = carrier.queue.try_recv().unwrap();
-        assert!(matches!(words[..], [Word::Reply(_, Reply::Accepted), Word::Reply(_, Reply::Busy)]));
+        assert_eq!(peers.queue.try_recv().unwrap().len(), 1);
+        assert!(clients.queue.try_recv().is_err(), "a word to a peer is no company");
+        outgoing.reply(ticket(2), Reply::Busy);
+        outgoing.flush(20_002);
+        let replies = clients.queue.try_recv().unwrap();
+        assert!(matches!(replies[..], [(_, Reply::Accepted), (_, Reply::Busy)]));
         assert!(!outgoing.is_holding());
     }
 }

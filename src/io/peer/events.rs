@@ -15,6 +15,9 @@ use super::link::SMALL_PAYLOAD_BYTES;
 use crate::io::bell::Bell;
 use crate::types::{AuthorityIndex, PeerMessage};
 
+/// Headers of an answer that take no longer than a payload does that is small: what is relayed while somebody misses some.
+const FEW_HEADERS: usize = 4;
+
 /// Nobody handles events any more.
 #[derive(Debug)]
 pub(super) struct Closed;
@@ -77,7 +80,8 @@ fn lane(peers: usize, capacity: usize) -> (Lane, PeerEvents) {
 fn is_slow(event: &PeerEvent) -> bool {
     let PeerEvent::Message { message, .. } = event else { return false };
     match message {
-        PeerMessage::Headers(_) | PeerMessage::Commits { .. } => true,
+        PeerMessage::Headers(headers) => headers.len() > FEW_HEADERS,
+        PeerMessage::Commits { .. } => true,
         PeerMessage::Payload { bytes, .. } => bytes.len() > SMALL_PAYLOAD_BYTES,
         PeerMessage::Header(_) | PeerMessage::Fetch(_) | PeerMessage::Latest { .. } => false,
     }
