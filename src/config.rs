@@ -215,7 +215,7 @@ impl Default for Rounds {
         Self {
             leader_timeout_ms: 100,
             leader_timeout_max_ms: 10_000,
-            min_round_interval_ms: 3,
+            min_round_interval_ms: 2,
             idle_round_interval_ms: 250,
         }
     }

@@ -2,15 +2,15 @@
 
 use super::log_state::{StateTiles, keep_nodes};
 use super::rules::{Commit, Constants, state_entry};
-use super::state::{KeyState, OrgState, Tallies, Tally};
-use super::store::{Batch, Read, Store};
+use super::state::{KeyState, OrgState, Tally};
+use super::store::{Batch, Overlay, Read, Store};
 use super::tables::{self, HeadRecord, Record};
 use super::{Executed, KeyDirectory, KeyMap, LedgerHead, LedgerReader, SubDag, trie, windows};
 use crate::codec::{Reader, Writer};
 use crate::error::StorageError;
 use crate::genesis::Genesis;
 use crate::proof::tiles::LogTree;
-use crate::types::{CommitIndex, KeyId, NetworkId, OrgId, TimestampMs};
+use crate::types::{AuthorityIndex, CommitIndex, KeyId, NetworkId, OrgId, TimestampMs};
 
 /// First bytes of the format entry.
 const MAGIC: &[u8; 12] = b"salus/state\0";
@@ -29,6 +29,8 @@ pub struct Executor<S> {
     directory: KeyDirectory,
     constants: Constants,
     head: HeadRecord,
+    /// Changes of the commits that were executed last and are not applied yet.
+    staged: Batch,
     /// Whether the store's head is behind: commits without transactions change nothing else and are not written one by one.
     unwritten: bool,
     log: LogTree,
@@ -66,7 +68,7 @@ impl<S: Store> Executor<S> {
         }
         let keys = load_keys(&store)?;
         directory.write(|held| *held = keys);
-        Ok(Self { store, directory, constants, head, unwritten: false, log })
+        Ok(Self { store, directory, constants, head, staged: Batch::default(), unwritten: false, log })
     }
 
     /// The ledger after the last commit that was executed.
@@ -105,21 +107,45 @@ impl<S: Store> Executor<S> {
     /// The store's.
     pub fn persist(&mut self) -> Result<(), StorageError> {
         if std::mem::take(&mut self.unwritten) {
-            let mut batch = Batch::default();
-            batch.put([tables::HEAD], self.head.encode());
-            self.store.apply(batch)?;
+            self.staged.put([tables::HEAD], self.head.encode());
         }
+        self.apply()?;
         self.store.persist()
     }
 
     /// Executes the commit after [`Executor::head`] and applies it, all at once.
     ///
     /// # Errors
+    /// Those of [`Executor::stage`] and [`Executor::apply`].
+    ///
+    /// # Panics
+    /// As [`Executor::stage`].
+    pub fn execute(&mut self, dag: &SubDag) -> Result<Executed, StorageError> {
+        let executed = self.stage(dag)?;
+        self.apply()?;
+        Ok(executed)
+    }
+
+    /// Applies the staged commits, all at once: until then no reader sees anything of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn apply(&mut self) -> Result<(), StorageError> {
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        self.store.apply(std::mem::take(&mut self.staged))
+    }
+
+    /// Executes the commit after [`Executor::head`], to be applied later. Commits that come together write what they all
+    /// change (the head, counters, windows) once.
+    ///
+    /// # Errors
     /// The store's.
     ///
     /// # Panics
     /// If the commit is not the next one or its time goes back: whoever feeds commits starts behind the head.
-    pub fn execute(&mut self, dag: &SubDag) -> Result<Executed, StorageError> {
+    pub fn stage(&mut self, dag: &SubDag) -> Result<Executed, StorageError> {
         let before = self.head.head;
         assert_eq!(dag.index.0, before.commit.0 + 1, "commits are executed once, in order");
         assert!(
@@ -140,15 +166,15 @@ impl<S: Store> Executor<S> {
         let mut commit = Commit::new(
             &self.constants,
             &self.directory,
-            &self.store,
+            (&self.store, &self.staged),
             before.tree_size,
             (dag.index, dag.time),
         );
         let blocks = commit.blocks(dag)?;
         commit.save_windows()?;
         let Commit { mut overlay, stubs, keys, authenticated, tallies, .. } = commit;
-        for (key, tally) in add_tallies(&self.store, tallies)? {
-            overlay.put(key, tally.encode());
+        for (author, new) in tallies {
+            add_tally(&mut overlay, author, new)?;
         }
         let state_root = if authenticated.is_empty() {
             before.state_root
@@ -166,7 +192,8 @@ impl<S: Store> Executor<S> {
         };
         let (head, checkpoint_due) = self.head.advance(head, self.constants.checkpoint_interval_ms);
         overlay.put([tables::HEAD], head.encode());
-        self.store.apply(overlay.into_batch())?;
+        let changes = overlay.into_batch();
+        self.staged.then(changes);
         if !keys.is_empty() {
             self.directory.write(|held| held.extend(keys));
         }
@@ -215,8 +242,9 @@ fn check_format(bytes: &[u8], network: NetworkId, path: &str) -> Result<(), Stor
 
 /// Fills an empty store with what the genesis file says, and head 0.
 fn apply_genesis<S: Store>(genesis: &Genesis, constants: &Constants, store: &S) -> Result<(), StorageError> {
-    let nobody = KeyDirectory::default();
-    let mut commit = Commit::new(constants, &nobody, store, 0, (CommitIndex(0), genesis.created()));
+    let (nobody, nothing) = (KeyDirectory::default(), Batch::default());
+    let mut commit =
+        Commit::new(constants, &nobody, (store, &nothing), 0, (CommitIndex(0), genesis.created()));
     for (id, member) in genesis.members() {
         let org = OrgState {
             kind: member.kind,
@@ -266,17 +294,19 @@ fn key_id(name: &[u8]) -> Result<(OrgId, KeyId), StorageError> {
     id.map_err(|error| tables::damaged(KeyState::NAME, name, &error))
 }
 
-/// Adds what a commit counted to what the store holds.
-fn add_tallies(store: &impl Read, tallies: Tallies) -> Result<Vec<([u8; 3], Tally)>, StorageError> {
-    let add = |(author, new): (_, Tally)| {
-        let key = tables::tally(author);
-        let old = Tally::stored(&key, store.get(&key)?)?.unwrap_or_default();
-        let sum = Tally {
-            executed: old.executed + new.executed,
-            duplicate: old.duplicate + new.duplicate,
-            skipped: old.skipped + new.skipped,
-        };
-        Ok((key, sum))
+/// Adds what a commit counted of a proposer's blocks to what was counted before.
+fn add_tally(
+    overlay: &mut Overlay<'_, impl Read>,
+    author: AuthorityIndex,
+    new: Tally,
+) -> Result<(), StorageError> {
+    let key = tables::tally(author);
+    let old = Tally::stored(&key, overlay.get(&key)?)?.unwrap_or_default();
+    let sum = Tally {
+        executed: old.executed + new.executed,
+        duplicate: old.duplicate + new.duplicate,
+        skipped: old.skipped + new.skipped,
     };
-    tallies.into_iter().map(add).collect()
+    overlay.put(key, sum.encode());
+    Ok(())
 }

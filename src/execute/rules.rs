@@ -26,7 +26,7 @@ use super::state::{
     self, ConsentState, KeyState, OrgState, Revocation, Tallies, Votes, consent_map_key, key_map_key,
     map_value, org_map_key, proposal_map_key,
 };
-use super::store::{Overlay, Store};
+use super::store::{Batch, Overlay, Store};
 use super::tables::{self, LeafRecord, Record, SkipRecord};
 use super::windows;
 use super::{
@@ -164,14 +164,14 @@ impl<'a, S: Store> Commit<'a, S> {
     pub(super) fn new(
         constants: &'a Constants,
         directory: &'a KeyDirectory,
-        store: &'a S,
+        (store, staged): (&'a S, &'a Batch),
         first_leaf: u64,
         (index, time): (CommitIndex, TimestampMs),
     ) -> Self {
         Self {
             constants,
             directory,
-            overlay: Overlay::new(store),
+            overlay: Overlay::new(store, staged),
             index,
             time,
             first_leaf,

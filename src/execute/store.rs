@@ -78,6 +78,11 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
+
+    /// Adds what is to be changed after this.
+    pub(super) fn then(&mut self, later: Self) {
+        self.changes.extend(later.changes);
+    }
 }
 
 impl IntoIterator for Batch {
@@ -90,20 +95,22 @@ impl IntoIterator for Batch {
     }
 }
 
-/// The changes of one commit over the store that it will be applied to: reads see them, the store does not yet.
+/// The changes of one commit over the store that they will be applied to, behind those of commits that are not applied yet:
+/// reads see them all, the store does not.
 #[derive(Debug)]
 pub(super) struct Overlay<'a, R> {
     base: &'a R,
+    staged: &'a Batch,
     batch: Batch,
 }
 
 impl<'a, R: Read> Overlay<'a, R> {
-    pub(super) fn new(base: &'a R) -> Self {
-        Self { base, batch: Batch::default() }
+    pub(super) fn new(base: &'a R, staged: &'a Batch) -> Self {
+        Self { base, staged, batch: Batch::default() }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        match self.batch.changes.get(key) {
+        match self.batch.changes.get(key).or_else(|| self.staged.changes.get(key)) {
             Some(change) => Ok(change.clone()),
             None => self.base.get(key),
         }
@@ -262,7 +269,10 @@ mod tests {
         batch.put(*b"a", *b"old");
         batch.put(*b"b", *b"old");
         store.apply(batch).unwrap();
-        let mut overlay = Overlay::new(&store);
+        let mut staged = Batch::default();
+        staged.put(*b"staged", *b"1");
+        let mut overlay = Overlay::new(&store, &staged);
+        assert_eq!(overlay.get(b"staged").unwrap().unwrap(), b"1");
         overlay.put(*b"a", *b"new");
         overlay.delete(*b"b");
         assert_eq!(overlay.get(b"a").unwrap().unwrap(), b"new");

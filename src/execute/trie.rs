@@ -360,7 +360,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::execute::store::{MemStore, Store};
+    use crate::execute::store::{Batch, MemStore, Store};
 
     /// The definition at the top of this file, taken literally.
     fn naive(entries: &[(Digest, Digest)], depth: usize) -> Digest {
@@ -379,7 +379,8 @@ mod tests {
     }
 
     fn set(store: &MemStore, changes: &BTreeMap<Digest, Digest>) -> Digest {
-        let mut overlay = Overlay::new(store);
+        let nothing = Batch::default();
+        let mut overlay = Overlay::new(store, &nothing);
         let root = update(&mut overlay, changes).unwrap();
         store.apply(overlay.into_batch()).unwrap();
         root
@@ -468,7 +469,8 @@ mod tests {
             (0_u32..20_000).map(|i| (digest(i.to_be_bytes()), digest([1]))).collect();
         set(&store, &entries);
         let one = BTreeMap::from([(digest(77_u32.to_be_bytes()), digest([2]))]);
-        let mut overlay = Overlay::new(&store);
+        let nothing = Batch::default();
+        let mut overlay = Overlay::new(&store, &nothing);
         update(&mut overlay, &one).unwrap();
         let pages = overlay.into_batch().len();
         assert!(pages <= 6, "{pages} pages for one change among 20,000");

@@ -123,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::execute::store::{MemStore, Store};
+    use crate::execute::store::{Batch, MemStore, Store};
 
     const ID: (OrgId, KeyId) = (OrgId(3), KeyId(4));
 
@@ -134,7 +134,8 @@ mod tests {
         let mut changes = Vec::new();
         for seqs in commits {
             let touched = seqs.iter().filter(|seq| window.mark(**seq)).map(|seq| page_of(*seq)).collect();
-            let mut overlay = Overlay::new(&store);
+            let nothing = Batch::default();
+            let mut overlay = Overlay::new(&store, &nothing);
             save(&mut overlay, ID, &window, &touched).unwrap();
             let batch = overlay.into_batch();
             changes.push(batch.len());

@@ -8,7 +8,7 @@
 //! is dropped.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -28,8 +28,8 @@ use crate::verify::{BATCH_SIGNATURES_MAX, Unit, UnitVerdict, VerifiedTx, verify_
 pub struct VerifyPoolConfig {
     /// Threads that verify, at least 1.
     pub threads: usize,
-    /// Chunks of client transactions that may wait, at least 1.
-    pub client_chunks_max: usize,
+    /// Client transactions that may wait, at least 1. A chunk of more is taken if none waits.
+    pub client_transactions_max: usize,
     /// Payloads that may wait, at least 1.
     pub payloads_max: usize,
     /// Decoded keys that each verifier keeps, some 250 bytes each.
@@ -80,6 +80,7 @@ pub struct Busy(pub Job);
 #[derive(Debug)]
 pub struct VerifyPool {
     clients: Sender<Vec<PendingTx>>,
+    client_transactions_max: usize,
     payloads: Sender<BlockPayload>,
     waking: Arc<Waking>,
     threads: Vec<JoinHandle<()>>,
@@ -90,6 +91,8 @@ pub struct VerifyPool {
 struct Waking {
     bell: Bell,
     closed: AtomicBool,
+    /// Client transactions that wait.
+    client_transactions: AtomicUsize,
 }
 
 impl VerifyPool {
@@ -105,10 +108,20 @@ impl VerifyPool {
         on_answer: impl Fn(Answer) + Send + Sync + 'static,
     ) -> Result<Self, PoolStartError> {
         let threads = config.threads.max(1);
-        let (clients, client_queue) = bounded(config.client_chunks_max.max(1));
+        let client_transactions_max = config.client_transactions_max.max(1);
+        let (clients, client_queue) = bounded(client_transactions_max);
         let (payloads, payload_queue) = bounded(config.payloads_max.max(1));
-        let waking = Arc::new(Waking { bell: Bell::new(threads), closed: AtomicBool::new(false) });
-        let queues = Queues { clients: client_queue, payloads: payload_queue, cut: VecDeque::new() };
+        let waking = Arc::new(Waking {
+            bell: Bell::new(threads),
+            closed: AtomicBool::new(false),
+            client_transactions: AtomicUsize::new(0),
+        });
+        let queues = Queues {
+            clients: client_queue,
+            payloads: payload_queue,
+            cut: VecDeque::new(),
+            waking: Arc::clone(&waking),
+        };
         let shared = Arc::new(Shared {
             network,
             keys,
@@ -116,7 +129,7 @@ impl VerifyPool {
             waking: Arc::clone(&waking),
             on_answer: Box::new(on_answer),
         });
-        let mut pool = Self { clients, payloads, waking, threads: Vec::new() };
+        let mut pool = Self { clients, client_transactions_max, payloads, waking, threads: Vec::new() };
         for seat in 0..threads {
             let seed = blake3::keyed_hash(&config.seed, &seat.to_be_bytes());
             let verifier = Verifier::new(seed.into(), config.cache_keys);
@@ -136,10 +149,19 @@ impl VerifyPool {
     /// [`Busy`].
     pub fn try_submit(&self, job: Job) -> Result<(), Busy> {
         match job {
-            Job::Transactions(chunk) => self
-                .clients
-                .try_send(chunk)
-                .map_err(|refused| Busy(Job::Transactions(given_back(refused))))?,
+            Job::Transactions(chunk) => {
+                let (n, waiting) = (chunk.len(), &self.waking.client_transactions);
+                let before = waiting.fetch_add(n, Ordering::Relaxed);
+                let sent = if before > 0 && before + n > self.client_transactions_max {
+                    Err(chunk)
+                } else {
+                    self.clients.try_send(chunk).map_err(given_back)
+                };
+                sent.map_err(|chunk| {
+                    waiting.fetch_sub(n, Ordering::Relaxed);
+                    Busy(Job::Transactions(chunk))
+                })?;
+            }
             Job::Payload(payload) => {
                 self.payloads.try_send(payload).map_err(|refused| Busy(Job::Payload(given_back(refused))))?
             }
@@ -262,6 +284,7 @@ struct Queues {
     payloads: Receiver<BlockPayload>,
     /// What is left of the last job that was taken off a queue.
     cut: VecDeque<Piece>,
+    waking: Arc<Waking>,
 }
 
 impl Queues {
@@ -276,6 +299,7 @@ impl Queues {
             return true;
         }
         if let Ok(job) = self.clients.try_recv() {
+            self.waking.client_transactions.fetch_sub(job.len(), Ordering::Relaxed);
             self.cut_chunk(job);
             return true;
         }

@@ -11,8 +11,8 @@ use crate::types::{Payload, PayloadBuilder, Round, Transaction, TxId};
 /// Longer than any of this takes on a machine that works.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn config(threads: usize, client_chunks_max: usize, payloads_max: usize) -> VerifyPoolConfig {
-    VerifyPoolConfig { threads, client_chunks_max, payloads_max, cache_keys: 64, seed: [4; 32] }
+fn config(threads: usize, client_transactions_max: usize, payloads_max: usize) -> VerifyPoolConfig {
+    VerifyPoolConfig { threads, client_transactions_max, payloads_max, cache_keys: 64, seed: [4; 32] }
 }
 
 fn is_bad(seq: u64) -> bool {
@@ -86,7 +86,7 @@ fn assert_complete(answers: &BTreeMap<TxId, bool>, n: u64) {
 
 #[test]
 fn chunks_and_payloads_are_answered() {
-    let (pool, answers) = pool(&config(2, 64, 8));
+    let (pool, answers) = pool(&config(2, 256, 8));
     for i in 0..20 {
         pool.try_submit(Job::Transactions(chunk(i * 10..(i + 1) * 10))).unwrap();
     }

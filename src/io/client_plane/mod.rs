@@ -9,11 +9,12 @@
 
 mod client;
 mod server;
+mod submissions;
 #[cfg(test)]
 mod tests;
 
 pub use client::{ClientNetError, Replies, SalusClient};
-pub use server::{ClientPlane, ClientPlaneConfig, OnSubmission, Submission};
+pub use server::{ClientPlane, ClientPlaneConfig, OnSubmissions, Submission};
 
 /// Application error codes that a connection is closed with.
 pub mod close {

@@ -19,16 +19,14 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::close;
+use super::submissions::Submissions;
 use crate::codec::DecodeError;
 use crate::config::Congestion;
 use crate::crypto::SecretKey;
 use crate::error::{ClientError, PeerError};
 use crate::io::quic::{self, Transport};
 use crate::io::{NetError, tls};
-use crate::types::{
-    CLIENT_PROTOCOL_VERSION, ClientReply, FRAME_HEAD_BYTES, HELLO, Hello, NetworkId, SUBMIT_FRAME, Submit,
-    client_frame_limit,
-};
+use crate::types::{CLIENT_PROTOCOL_VERSION, ClientReply, FRAME_HEAD_BYTES, HELLO, Hello, NetworkId, Submit};
 
 /// Longest handshake, and longest wait for the hello after it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +35,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Replies that wait for a client above which its submissions are not read. The replies of all outstanding ones may come
 /// on top.
 const REPLY_BYTES_HIGH: usize = 256 << 10;
+/// Submissions of a client that are handed on together.
+const TOGETHER_MAX: usize = 64;
 /// Bytes of a hello's body.
 const HELLO_BYTES: usize = 10;
 
@@ -51,9 +51,10 @@ pub struct Submission {
     pub tx: Bytes,
 }
 
-/// Takes a submission or refuses it at once; must not block. What is taken has to be answered with
-/// [`ClientPlane::reply`] until a last reply, else it counts as outstanding for as long as the client is connected.
-pub type OnSubmission = Arc<dyn Fn(Submission) -> Result<(), ClientError> + Send + Sync>;
+/// Takes what a client has sent, all that was there together. Must not block for long. Each has to be answered with
+/// [`ClientPlane::reply`] until a last reply, else it counts as outstanding for as long as the client is connected. Those that
+/// are refused at once are returned with why, by the client's number for them.
+pub type OnSubmissions = Arc<dyn Fn(Vec<Submission>) -> Vec<(u64, ClientError)> + Send + Sync>;
 
 /// What the client plane is started with.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ struct Shared {
     network: NetworkId,
     connections: usize,
     outstanding: usize,
-    on_submission: OnSubmission,
+    on_submissions: OnSubmissions,
     next_client: AtomicU64,
     clients: Mutex<BTreeMap<u64, Arc<Session>>>,
 }
@@ -180,7 +181,7 @@ impl ClientPlane {
     pub fn start(
         config: ClientPlaneConfig,
         runtime: &Handle,
-        on_submission: OnSubmission,
+        on_submissions: OnSubmissions,
     ) -> Result<Self, NetError> {
         let ClientPlaneConfig { listen, key, network, connections, outstanding } = config;
         let tls = QuicServerConfig::try_from(tls::Identity::new(&key)?.client_plane_server()?)
@@ -193,7 +194,7 @@ impl ClientPlane {
             network,
             connections,
             outstanding,
-            on_submission,
+            on_submissions,
             next_client: AtomicU64::new(1),
             clients: Mutex::default(),
         });
@@ -268,7 +269,8 @@ fn refuse(incoming: Incoming) {
 }
 
 /// Why a session ended.
-enum End {
+#[derive(Debug)]
+pub(super) enum End {
     /// The client is done or gone.
     Done,
     Misbehaved(PeerError),
@@ -341,25 +343,25 @@ async fn converse(
     end
 }
 
-async fn read_all(shared: &Shared, client: u64, session: &Session, mut stream: RecvStream) -> End {
+async fn read_all(shared: &Shared, client: u64, session: &Session, stream: RecvStream) -> End {
+    let mut submissions = Submissions::new(stream);
     loop {
-        match read_submit(&mut stream).await {
-            Ok(Submit { request, tx }) => {
-                match session.open(request, shared.outstanding) {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        session.wait_drained().await;
-                        continue;
-                    }
-                    Err(error) => return End::Misbehaved(error),
-                }
-                if let Err(error) = (shared.on_submission)(Submission { client, request, tx }) {
-                    session.reply(request, &ClientReply::from(&error));
-                }
-                session.wait_drained().await;
-            }
+        let here = match submissions.next(TOGETHER_MAX).await {
+            Ok(here) => here,
             Err(end) => return end,
+        };
+        let mut taken = Vec::with_capacity(here.len());
+        for Submit { request, tx } in here {
+            match session.open(request, shared.outstanding) {
+                Ok(true) => taken.push(Submission { client, request, tx }),
+                Ok(false) => {}
+                Err(error) => return End::Misbehaved(error),
+            }
         }
+        for (request, error) in (shared.on_submissions)(taken) {
+            session.reply(request, &ClientReply::from(&error));
+        }
+        session.wait_drained().await;
     }
 }
 
@@ -394,23 +396,6 @@ async fn read_hello(stream: &mut RecvStream, network: NetworkId) -> Result<(), E
     let body = if kind == HELLO { read_body(stream, len).await? } else { Vec::new() };
     Hello::check(kind, &body, network, CLIENT_PROTOCOL_VERSION)?;
     Ok(())
-}
-
-async fn read_submit(stream: &mut RecvStream) -> Result<Submit, End> {
-    let (kind, len) = read_head(stream).await?;
-    if kind != SUBMIT_FRAME {
-        return Err(match client_frame_limit(kind) {
-            Some(_) => PeerError::Unsolicited("a reply"),
-            None => PeerError::UnknownFrame(kind),
-        }
-        .into());
-    }
-    let limit = client_frame_limit(kind).unwrap_or_default();
-    if len > limit {
-        return Err(PeerError::FrameTooLarge { kind, len, limit }.into());
-    }
-    let body = read_body(stream, len).await?;
-    Ok(Submit::decode(body.into()).map_err(|source| PeerError::Malformed { what: "submission", source })?)
 }
 
 /// Type and length of the next frame. The end of the stream between frames is the end of the session.

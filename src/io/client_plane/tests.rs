@@ -43,13 +43,17 @@ fn config() -> ClientPlaneConfig {
 /// A plane that hands submissions to the test.
 fn start(config: ClientPlaneConfig) -> (ClientPlane, SocketAddr, mpsc::UnboundedReceiver<Submission>) {
     let (sender, submissions) = mpsc::unbounded_channel();
-    let on_submission: OnSubmission = Arc::new(move |submission| {
-        if submission.tx.is_empty() {
-            return Err(ClientError::BadSignature);
-        }
-        sender.send(submission).map_err(|_closed| ClientError::Busy)
+    let on_submissions: OnSubmissions = Arc::new(move |all| {
+        let take = |submission: Submission| {
+            let request = submission.request;
+            if submission.tx.is_empty() {
+                return Some((request, ClientError::BadSignature));
+            }
+            sender.send(submission).err().map(|_closed| (request, ClientError::Busy))
+        };
+        all.into_iter().filter_map(take).collect()
     });
-    let plane = ClientPlane::start(config, &Handle::current(), on_submission).unwrap();
+    let plane = ClientPlane::start(config, &Handle::current(), on_submissions).unwrap();
     let address = plane.local_addr().unwrap();
     (plane, address, submissions)
 }
@@ -225,6 +229,6 @@ async fn rubbish_ends_the_connection() {
 async fn a_port_in_use_is_named() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let config = ClientPlaneConfig { listen: taken.local_addr().unwrap(), ..config() };
-    let error = ClientPlane::start(config, &Handle::current(), Arc::new(|_| Ok(()))).unwrap_err();
+    let error = ClientPlane::start(config, &Handle::current(), Arc::new(|_| Vec::new())).unwrap_err();
     assert!(matches!(error, NetError::Bind { key: "listen.clients", .. }), "{error}");
 }

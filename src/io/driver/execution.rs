@@ -177,33 +177,35 @@ impl Execution {
         }
     }
 
-    /// Does what was ordered, and what has been ordered meanwhile: the commits of a round come together, and the core is told
-    /// of them together.
+    /// Does what was ordered, and what has been ordered meanwhile: the commits of a round come together, are applied together,
+    /// and the core is told of them together.
     fn work(&mut self, first: Option<Order>) -> Result<(), StorageError> {
-        let mut executed = Vec::new();
+        let (mut executed, mut tiles, mut published) = (Vec::new(), Vec::new(), Vec::new());
         let mut next = first;
         while let Some(order) = next {
             match order {
-                Order::Execute(dag) => executed.push(Mail::Input(self.execute(&dag)?)),
-                Order::Publish(head) => self.publish(*head)?,
+                Order::Execute(dag) => {
+                    let mut done = self.executor.stage(&dag)?;
+                    tiles.append(&mut done.tiles);
+                    if done.checkpoint_due {
+                        tiles.append(&mut self.executor.log().partials());
+                    }
+                    executed.push(done);
+                }
+                Order::Publish(head) => published.push(head),
             }
             next = if executed.len() < TOLD_TOGETHER { self.orders.queue.try_recv().ok() } else { None };
         }
-        if !executed.is_empty() {
+        self.executor.apply()?;
+        self.tiles.put_all(&tiles)?;
+        if let Some(last) = executed.last() {
+            *self.shown.head.write().unwrap_or_else(PoisonError::into_inner) = last.head;
+            let mail = executed.into_iter().map(|done| Mail::Input(Input::Executed(Box::new(done))));
             // The core is gone if nobody listens; then nothing is to be acknowledged either.
-            let _ = self.core.send_all(executed);
+            let _ = self.core.send_all(mail);
         }
-        Ok(())
-    }
-
-    fn execute(&mut self, dag: &SubDag) -> Result<Input, StorageError> {
-        let executed = self.executor.execute(dag)?;
-        self.tiles.put_all(&executed.tiles)?;
-        if executed.checkpoint_due {
-            self.tiles.put_all(&self.executor.log().partials())?;
-        }
-        *self.shown.head.write().unwrap_or_else(PoisonError::into_inner) = executed.head;
-        Ok(Input::Executed(Box::new(executed)))
+        // Their tiles are written: they were certified after they had been executed.
+        published.into_iter().try_for_each(|head| self.publish(*head))
     }
 
     fn publish(&self, head: CertifiedHead) -> Result<(), StorageError> {

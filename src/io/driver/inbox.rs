@@ -19,6 +19,10 @@ const SOON_US: u64 = 1_000;
 #[derive(Debug)]
 pub(super) struct Gone;
 
+/// The queue is full, or the core has ended.
+#[derive(Debug)]
+pub(super) struct Refused;
+
 /// Something for the core.
 #[derive(Debug)]
 pub(super) enum Mail {
@@ -50,13 +54,24 @@ impl CoreSender {
     /// Queues an input that may wait a moment: if the core wakes soon by itself, it is not woken.
     pub(super) fn send_lazily(&self, input: Input) -> Result<(), Gone> {
         self.push(Mail::Input(input))?;
+        self.ring_lazily();
+        Ok(())
+    }
+
+    /// The same for who may not wait. If the queue is full, or the core gone, the input is lost.
+    pub(super) fn try_send_lazily(&self, input: Input) -> Result<(), Refused> {
+        self.queue.try_send(Mail::Input(input)).map_err(|_full| Refused)?;
+        self.ring_lazily();
+        Ok(())
+    }
+
+    fn ring_lazily(&self) {
         // Pairs with the fence in the bell's sleep: either the core finds this input before it sleeps, or the time at which it
         // wakes is seen here.
         fence(Ordering::SeqCst);
         if self.wakes_at.load(Ordering::Relaxed) > self.clock.now().monotonic_us + SOON_US {
             self.bell.ring();
         }
-        Ok(())
     }
 
     /// Queues what there is room for, and leaves the rest. Never waits.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::crypto::Verifier;
 use crate::error::ClientError;
 use crate::execute::{KeyDirectory, Outcome};
 use crate::ingress::{PendingTx, admit};
@@ -14,13 +15,16 @@ use crate::io::verify_pool::{Busy, Job, VerifyPool};
 use crate::mempool::{PooledTransaction, Ticket};
 use crate::node::{Input, Reply};
 use crate::types::{ClientReply, NetworkId, TxId};
-use crate::verify::VerifiedTx;
+use crate::verify::{VerifiedTx, verify_transactions};
 
 use super::clock::Clock;
 use super::inbox::CoreSender;
 
 /// The client number of requests that came by HTTP; the client plane counts from 0 and never gets there.
 const HTTP_CLIENT: u64 = u64::MAX;
+
+/// Pause between two transactions that are checked where they came: at most this part of a thread's time goes into it.
+const LONE_PAUSE_US: u64 = 250;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -85,7 +89,7 @@ impl Waiting {
     }
 }
 
-/// Admits transactions and gives them to the pool. Called on threads of the runtime; never blocks.
+/// Admits transactions and has their signatures checked. Called on threads of sockets; never blocks.
 #[derive(Debug)]
 pub(super) struct Intake {
     pub(super) network: NetworkId,
@@ -93,17 +97,90 @@ pub(super) struct Intake {
     pub(super) keys: KeyDirectory,
     pub(super) pool: Arc<VerifyPool>,
     pub(super) waiting: Arc<Waiting>,
+    pub(super) core: CoreSender,
+    pub(super) lone: Mutex<Lone>,
+}
+
+/// Checks a transaction that came alone, where it came: to wake a thread of the pool costs as much. While more come the pool
+/// does it, whose batches cost less for each.
+#[derive(Debug)]
+pub(super) struct Lone {
+    verifier: Verifier,
+    /// Before this moment nothing is checked here.
+    not_before_us: u64,
+}
+
+impl Lone {
+    /// The seed of `verifier` is secret and from the operating system.
+    pub(super) fn new(verifier: Verifier) -> Self {
+        Self { verifier, not_before_us: 0 }
+    }
 }
 
 impl Intake {
-    pub(super) fn submit(&self, ticket: Ticket, tx: Bytes) -> Result<(), ClientError> {
-        let pending = admit(tx, self.network, self.clock.now().wall, &self.keys)?;
-        let id = pending.id();
-        self.waiting.insert(id, ticket);
-        self.pool.try_submit(Job::Transactions(vec![pending])).map_err(|Busy(_job)| {
-            self.waiting.remove_one(&id, ticket);
-            ClientError::Busy
-        })
+    /// Takes transactions that came together; those that are refused at once, with why.
+    pub(super) fn submit(&self, all: Vec<(Ticket, Bytes)>) -> Vec<(Ticket, ClientError)> {
+        let now = self.clock.now();
+        let (mut admitted, mut refused) = (Vec::with_capacity(all.len()), Vec::new());
+        for (ticket, tx) in all {
+            match admit(tx, self.network, now.wall, &self.keys) {
+                Ok(pending) => admitted.push((ticket, pending)),
+                Err(error) => refused.push((ticket, error)),
+            }
+        }
+        if admitted.len() == 1
+            && let Some(lone) = self.is_lone(now.monotonic_us)
+        {
+            let (ticket, pending) = admitted.swap_remove(0);
+            refused.extend(self.check_here(lone, ticket, pending).map(|error| (ticket, error)));
+        } else if !admitted.is_empty() {
+            refused.extend(self.check_in_pool(admitted));
+        }
+        refused
+    }
+
+    /// Whether it is long enough since the last one.
+    fn is_lone(&self, now_us: u64) -> Option<MutexGuard<'_, Lone>> {
+        let mut lone = self.lone.try_lock().ok().filter(|lone| lone.not_before_us <= now_us)?;
+        lone.not_before_us = now_us + LONE_PAUSE_US;
+        Some(lone)
+    }
+
+    fn check_here(
+        &self,
+        mut lone: MutexGuard<'_, Lone>,
+        ticket: Ticket,
+        pending: PendingTx,
+    ) -> Option<ClientError> {
+        let (verified, refused) = verify_transactions(&mut lone.verifier, self.network, vec![pending]);
+        drop(lone);
+        let pooled: Vec<PooledTransaction> = verified
+            .into_iter()
+            .map(|tx| PooledTransaction { id: tx.id(), ticket: Some(ticket), tx: tx.transaction().clone() })
+            .collect();
+        if !pooled.is_empty() && self.core.try_send_lazily(Input::Transactions(pooled)).is_err() {
+            return Some(ClientError::Busy);
+        }
+        refused.into_iter().next().map(|(_, error)| error)
+    }
+
+    fn check_in_pool(&self, admitted: Vec<(Ticket, PendingTx)>) -> Vec<(Ticket, ClientError)> {
+        let tickets: Vec<(TxId, Ticket)> =
+            admitted.iter().map(|(ticket, pending)| (pending.id(), *ticket)).collect();
+        for (id, ticket) in &tickets {
+            self.waiting.insert(*id, *ticket);
+        }
+        let chunk = admitted.into_iter().map(|(_, pending)| pending).collect();
+        match self.pool.try_submit(Job::Transactions(chunk)) {
+            Ok(()) => Vec::new(),
+            Err(Busy(_job)) => {
+                let refuse = |(id, ticket)| {
+                    self.waiting.remove_one(&id, ticket);
+                    (ticket, ClientError::Busy)
+                };
+                tickets.into_iter().map(refuse).collect()
+            }
+        }
     }
 }
 

@@ -162,7 +162,7 @@ impl Ledger for Service {
     fn submit(&self, tx: Bytes) -> Ticket {
         let id = tx_id(&tx);
         let HttpRequest { ticket, admitted, outcome } = self.replies.http_request(id);
-        if let Err(error) = self.intake.submit(ticket, tx) {
+        for (ticket, error) in self.intake.submit(vec![(ticket, tx)]) {
             self.replies.refuse(ticket, &error);
         }
         let busy = crate::error::ClientError::Busy;

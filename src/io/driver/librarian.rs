@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::warn;
 
 use crate::io::disk::FolderFile;
@@ -16,7 +16,7 @@ use crate::types::{AuthorityIndex, FetchRequest, Round};
 const HEADERS_MAX: usize = 4_096;
 
 /// Requests of one peer that may wait: it gets no more of the disk than any other.
-pub(super) const QUESTIONS_PER_PEER_MAX: usize = 4;
+const QUESTIONS_PER_PEER_MAX: usize = 4;
 
 /// What a peer asks for.
 #[derive(Debug)]
@@ -36,6 +36,17 @@ impl Drop for Place {
     }
 }
 
+/// A desk for a committee of `peers`, and what a thread has to run that answers what is left there.
+pub(super) fn desk(
+    peers: usize,
+    reader: LogReader<FolderFile>,
+    index: Arc<BlockIndex>,
+    net: Arc<PeerNet>,
+) -> (Desk, impl FnOnce() + Send) {
+    let (sender, questions) = bounded(QUESTIONS_PER_PEER_MAX * peers);
+    (Desk::new(sender, peers), move || run(&questions, &reader, &index, &net))
+}
+
 /// Where the core leaves requests.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -45,7 +56,7 @@ pub(super) struct Desk {
 
 impl Desk {
     /// `questions` has room for what all peers of a committee of `peers` may ask.
-    pub(super) fn new(questions: Sender<Question>, peers: usize) -> Self {
+    fn new(questions: Sender<Question>, peers: usize) -> Self {
         Self { questions, waiting: (0..peers).map(|_| Arc::default()).collect() }
     }
 
@@ -60,7 +71,7 @@ impl Desk {
 }
 
 /// Runs until nobody can ask any more.
-pub(super) fn run(
+fn run(
     questions: &Receiver<Question>,
     reader: &LogReader<FolderFile>,
     index: &Arc<BlockIndex>,

@@ -8,8 +8,8 @@
 //! | `salus-peers` | verifies headers of answers, splits large payloads | what takes long of validators' messages |
 //! | `salus-library` | answers peers from the log | requests for old blocks |
 //! | `salus-verify-*` | check signatures in batches | transactions and payloads |
-//! | `salus-net` | QUIC between validators, verifies single headers and small payloads, carries the core's words | sockets |
-//! | `salus-io` | QUIC from clients, HTTP | sockets |
+//! | `salus-net` | QUIC between validators, verifies single headers and small payloads, carries the core's words to peers | sockets |
+//! | `salus-io` | QUIC from clients, HTTP, verifies transactions that come alone, carries the core's replies | sockets |
 //!
 //! The core waits for nobody and takes no lock that another thread holds for long. What it gives away is bounded by what it
 //! takes: it takes no inputs while the log or the way out hold more than they should, and the queue of inputs, which is bounded,
@@ -175,7 +175,10 @@ impl Validator {
         }
         for sockets in [runtimes.net, runtimes.io] {
             if sockets.join().is_err() {
-                signals.halt("a thread of sockets ended by a panic: this is a bug; the messages above say where".to_owned());
+                signals.halt(
+                    "a thread of sockets ended by a panic: this is a bug; the messages above say where"
+                        .to_owned(),
+                );
             }
         }
         signals.failure().map_or(Ok(()), Err)

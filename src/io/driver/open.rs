@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::bounded;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
@@ -15,9 +14,9 @@ use super::clock::Clock;
 use super::core::{Core, Signals, Waiting as Refused};
 use super::execution::{Execution, Shown, last_published, mend_tiles, order_queue};
 use super::inbox::{CoreSender, Inbox};
-use super::intake::{Intake, Replies, Waiting};
+use super::intake::{Intake, Lone, Replies, Waiting};
 use super::ledger::Service;
-use super::librarian::{self, Desk, QUESTIONS_PER_PEER_MAX};
+use super::librarian;
 use super::load::LoadMeter;
 use super::outgoing::Outgoing;
 use super::peers::{Pump, PumpControl};
@@ -39,7 +38,6 @@ use crate::io::peer::{PeerEventSender, PeerEvents, PeerNet, PeerNetConfig, peer_
 use crate::io::state_store::StateStore;
 use crate::io::tile_store::TileStore;
 use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfig};
-use crate::limits::COMMITTEE_SIZE_MAX;
 use crate::log::LogOptions;
 use crate::mempool::{MempoolLimits, Ticket};
 use crate::node::{
@@ -52,15 +50,15 @@ use crate::types::{AuthorityIndex, CommitIndex, LogSeq, PROTOCOL_VERSION};
 const INPUTS_MAX: usize = 4_096;
 /// Orders that may wait for the executor: more than the node gives at a time.
 const ORDERS_MAX: usize = 128;
-/// Requests for old blocks that may wait.
-const QUESTIONS_MAX: usize = QUESTIONS_PER_PEER_MAX * COMMITTEE_SIZE_MAX;
 /// Events of one peer that may wait to be checked.
 const PEER_EVENTS_MAX: usize = 256;
 /// Client transactions and payloads that may wait for the pool.
-const POOL_CHUNKS_MAX: usize = 16_384;
+const POOL_TRANSACTIONS_MAX: usize = 16_384;
 const POOL_PAYLOADS_MAX: usize = 256;
 /// Decoded keys that each verifier keeps.
 const CACHE_KEYS: usize = 65_536;
+/// The same for those that check what came alone.
+const LONE_KEYS: usize = 4_096;
 /// Transactions that may be committed and not executed before own blocks go out empty.
 const EXECUTION_BACKLOG_MAX: u64 = 65_536;
 
@@ -271,7 +269,7 @@ fn start_pool(
     };
     let pool = VerifyPoolConfig {
         threads,
-        client_chunks_max: POOL_CHUNKS_MAX,
+        client_transactions_max: POOL_TRANSACTIONS_MAX,
         payloads_max: POOL_PAYLOADS_MAX,
         cache_keys: CACHE_KEYS,
         seed: secret_seed()?,
@@ -403,12 +401,11 @@ impl Wiring<'_> {
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
         let (replay_until, shown) = (data.last_commit(), data.shown(&checkpoint_keys));
         let (orders_tx, orders) = order_queue(ORDERS_MAX);
-        let (questions_tx, questions) = bounded(QUESTIONS_MAX);
-        let intake = || self.intake(&clock, &pool, &waiting);
-        let clients = self.start_clients(&handle, intake())?;
+        let intake = || self.intake(&clock, &pool, &waiting, &core_tx);
+        let clients = self.start_clients(&handle, intake()?)?;
         replies.attach(clients.clone());
         let http =
-            self.start_http(&handle, self.service(&data, intake(), &replies, &shown, (&peers, &control)))?;
+            self.start_http(&handle, self.service(&data, intake()?, &replies, &shown, (&peers, &control)))?;
         let addresses = self.listening(&peers, &clients, &http)?;
 
         let execution = Execution {
@@ -423,6 +420,8 @@ impl Wiring<'_> {
             orders,
             core: core_tx,
         };
+        let (librarian, library) =
+            librarian::desk(self.committee.size(), data.store.reader, data.store.index, Arc::clone(&peers));
         let node = Node::new(self.node_config, &self.genesis, data.recovered, head, checkpoint);
         node.evidence().for_each(|proof| self.signals.accuse(*proof));
         let core = Core {
@@ -432,7 +431,7 @@ impl Wiring<'_> {
             inbox,
             log: data.store.writer,
             executor: orders_tx,
-            librarian: Desk::new(questions_tx, self.committee.size()),
+            librarian,
             pool,
             outgoing,
             waiting: Refused::default(),
@@ -444,8 +443,6 @@ impl Wiring<'_> {
             shown_us: 0,
             keys_dir: self.keys_dir,
         };
-        let (reader, index, library_peers) = (data.store.reader, data.store.index, Arc::clone(&peers));
-        let library = move || librarian::run(&questions, &reader, &index, &library_peers);
         let threads = spawn_all(&self.signals, core, execution, library, || pump.run())?;
         Ok(Validator {
             signals: self.signals,
@@ -486,14 +483,23 @@ impl Wiring<'_> {
         Ok((pump, control))
     }
 
-    fn intake(&self, clock: &Clock, pool: &Arc<VerifyPool>, waiting: &Arc<Waiting>) -> Intake {
-        Intake {
+    fn intake(
+        &self,
+        clock: &Clock,
+        pool: &Arc<VerifyPool>,
+        waiting: &Arc<Waiting>,
+        core: &CoreSender,
+    ) -> Result<Intake, StartError> {
+        let lone = Lone::new(Verifier::new(secret_seed()?, LONE_KEYS));
+        Ok(Intake {
+            core: core.clone(),
+            lone: Mutex::new(lone),
             network: self.genesis.network(),
             clock: clock.clone(),
             keys: self.directory.clone(),
             pool: Arc::clone(pool),
             waiting: Arc::clone(waiting),
-        }
+        })
     }
 
     /// The node as the HTTP API sees it.
@@ -540,11 +546,13 @@ impl Wiring<'_> {
             connections: values.clients.connections,
             outstanding: values.clients.outstanding,
         };
-        let on_submission = move |submission: Submission| {
-            let ticket = Ticket { client: submission.client, request: submission.request };
-            intake.submit(ticket, submission.tx)
+        let on_submissions = move |all: Vec<Submission>| {
+            let ticketed =
+                all.into_iter().map(|Submission { client, request, tx }| (Ticket { client, request }, tx));
+            let refused = intake.submit(ticketed.collect());
+            refused.into_iter().map(|(ticket, error)| (ticket.request, error)).collect()
         };
-        Ok(ClientPlane::start(config, runtime, Arc::new(on_submission))?)
+        Ok(ClientPlane::start(config, runtime, Arc::new(on_submissions))?)
     }
 
     fn start_http(&self, runtime: &Handle, service: Arc<Service>) -> Result<HttpServer, StartError> {

@@ -68,11 +68,28 @@ fn test_steps() -> Vec<Step> {
         );
         vec![cargo("tests", &["test", "--workspace", "--locked", "--no-fail-fast", "--quiet"])]
     };
-    steps.push(cargo("release build", &["build", "--release", "--workspace", "--locked"]));
-    steps.push(cargo("simulator", &["run", "--release", "--locked", "--package", "simulate", "--", "ci"]));
+    steps.push(cargo(
+        "release build",
+        &["build", "--release", "--locked", "--package", "salus", "--package", "load"],
+    ));
+    steps.push(cargo(
+        "simulator",
+        &["run", "--profile", "quick", "--locked", "--package", "simulate", "--", "ci"],
+    ));
     steps.push(cargo(
         "planted mistakes",
-        &["run", "--release", "--locked", "--package", "simulate", "--features", "planted", "--", "planted"],
+        &[
+            "run",
+            "--profile",
+            "quick",
+            "--locked",
+            "--package",
+            "simulate",
+            "--features",
+            "planted",
+            "--",
+            "planted",
+        ],
     ));
     steps
 }
