@@ -19,7 +19,7 @@ const FORMAT_VERSION: u32 = 1;
 /// Entries read at a time when the keys are loaded.
 const SCAN_CHUNK: usize = 1_024;
 
-/// Applies commits, one after another, each as a whole.
+/// Executes commits, one after another, and applies them, each as a whole or some together.
 ///
 /// The state is a function of the genesis file and of the commits so far. After an error the store and the log in memory may
 /// differ: the executor must not be used further, and a new one goes on from what the store holds.
@@ -29,8 +29,9 @@ pub struct Executor<S> {
     directory: KeyDirectory,
     constants: Constants,
     head: HeadRecord,
-    /// Changes of the commits that were executed last and are not applied yet.
+    /// Changes of the commits that were executed last and are not applied yet, and the keys that they used or registered.
     staged: Batch,
+    staged_keys: KeyMap,
     /// Whether the store's head is behind: commits without transactions change nothing else and are not written one by one.
     unwritten: bool,
     log: LogTree,
@@ -68,7 +69,16 @@ impl<S: Store> Executor<S> {
         }
         let keys = load_keys(&store)?;
         directory.write(|held| *held = keys);
-        Ok(Self { store, directory, constants, head, staged: Batch::default(), unwritten: false, log })
+        Ok(Self {
+            store,
+            directory,
+            constants,
+            head,
+            staged: Batch::default(),
+            staged_keys: KeyMap::new(),
+            unwritten: false,
+            log,
+        })
     }
 
     /// The ledger after the last commit that was executed.
@@ -134,7 +144,13 @@ impl<S: Store> Executor<S> {
         if self.staged.is_empty() {
             return Ok(());
         }
-        self.store.apply(std::mem::take(&mut self.staged))
+        self.store.apply(std::mem::take(&mut self.staged))?;
+        // Behind the store: who is told that a number is used up finds what used it.
+        let keys = std::mem::take(&mut self.staged_keys);
+        if !keys.is_empty() {
+            self.directory.write(|held| held.extend(keys));
+        }
+        Ok(())
     }
 
     /// Executes the commit after [`Executor::head`], to be applied later. Commits that come together write what they all
@@ -167,6 +183,7 @@ impl<S: Store> Executor<S> {
             &self.constants,
             &self.directory,
             (&self.store, &self.staged),
+            std::mem::take(&mut self.staged_keys),
             before.tree_size,
             (dag.index, dag.time),
         );
@@ -194,9 +211,7 @@ impl<S: Store> Executor<S> {
         overlay.put([tables::HEAD], head.encode());
         let changes = overlay.into_batch();
         self.staged.then(changes);
-        if !keys.is_empty() {
-            self.directory.write(|held| held.extend(keys));
-        }
+        self.staged_keys = keys;
         self.head = head;
         self.unwritten = false;
         Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles })
@@ -243,8 +258,14 @@ fn check_format(bytes: &[u8], network: NetworkId, path: &str) -> Result<(), Stor
 /// Fills an empty store with what the genesis file says, and head 0.
 fn apply_genesis<S: Store>(genesis: &Genesis, constants: &Constants, store: &S) -> Result<(), StorageError> {
     let (nobody, nothing) = (KeyDirectory::default(), Batch::default());
-    let mut commit =
-        Commit::new(constants, &nobody, (store, &nothing), 0, (CommitIndex(0), genesis.created()));
+    let mut commit = Commit::new(
+        constants,
+        &nobody,
+        (store, &nothing),
+        KeyMap::new(),
+        0,
+        (CommitIndex(0), genesis.created()),
+    );
     for (id, member) in genesis.members() {
         let org = OrgState {
             kind: member.kind,

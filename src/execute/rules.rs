@@ -30,7 +30,8 @@ use super::store::{Batch, Overlay, Store};
 use super::tables::{self, LeafRecord, Record, SkipRecord};
 use super::windows;
 use super::{
-    BlockOutcome, CommittedBlock, KeyDirectory, KeyEntry, Outcome, ReplayWindow, SkipReason, SubDag, Verdict,
+    BlockOutcome, CommittedBlock, KeyDirectory, KeyEntry, KeyMap, Outcome, ReplayWindow, SkipReason, SubDag,
+    Verdict,
 };
 use crate::crypto::{Domain, Purpose, Signed, is_acceptable_key, verify_one};
 use crate::error::StorageError;
@@ -141,7 +142,7 @@ impl Attributed<'_> {
     }
 }
 
-/// Everything that one commit changes, until it is applied as a whole.
+/// Everything that one commit changes, over what those before it changed that are not applied yet.
 pub(super) struct Commit<'a, S> {
     constants: &'a Constants,
     directory: &'a KeyDirectory,
@@ -151,8 +152,8 @@ pub(super) struct Commit<'a, S> {
     /// Leaves before this commit.
     first_leaf: u64,
     pub(super) stubs: Vec<[u8; STUB_BYTES]>,
-    /// Keys that were used or registered, to replace those of the directory.
-    pub(super) keys: BTreeMap<(OrgId, KeyId), KeyEntry>,
+    /// Keys that were used or registered, here or by commits before that are not applied yet, to replace those of the directory.
+    pub(super) keys: KeyMap,
     /// Pages of the replay windows in which numbers were used.
     used: BTreeMap<(OrgId, KeyId), BTreeSet<u64>>,
     /// Entries of the authenticated map.
@@ -165,6 +166,7 @@ impl<'a, S: Store> Commit<'a, S> {
         constants: &'a Constants,
         directory: &'a KeyDirectory,
         (store, staged): (&'a S, &'a Batch),
+        keys: KeyMap,
         first_leaf: u64,
         (index, time): (CommitIndex, TimestampMs),
     ) -> Self {
@@ -176,7 +178,7 @@ impl<'a, S: Store> Commit<'a, S> {
             time,
             first_leaf,
             stubs: Vec::new(),
-            keys: BTreeMap::new(),
+            keys,
             used: BTreeMap::new(),
             authenticated: BTreeMap::new(),
             tallies: Tallies::new(),

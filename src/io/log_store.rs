@@ -1,7 +1,7 @@
 //! The thread that owns the block log.
 //!
 //! Records wait for a sync that somebody asks for: nobody waits for the others' blocks to be durable, but for an own one
-//! or a commit, and those become durable together with all before them. Whatever is queued when the disk is free becomes
+//! or a commit with transactions, and those become durable together with all before them. Whatever is queued when the disk is free becomes
 //! one group and one sync. What nobody asks for is durable after a moment. When nothing is queued the thread prepares the
 //! next segment and, after a pause, makes the watermark durable.
 //!
@@ -125,6 +125,7 @@ impl LogWriter {
             keys: Vec::new(),
             notify,
             told: LogSeq(0),
+            pending_since: Instant::now(),
         };
         let thread = std::thread::Builder::new()
             .name("log-writer".into())
@@ -206,6 +207,8 @@ struct Worker<D: Disk, N> {
     keys: Vec<(u8, BlockRef, LogSeq)>,
     notify: N,
     told: LogSeq,
+    /// When the first of the records came that wait for a commit.
+    pending_since: Instant,
 }
 
 impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
@@ -240,7 +243,7 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
                 Err(TryRecvError::Empty) => {}
             }
             if self.log.pending_bytes() > 0 {
-                if !self.nap(COMMIT_PAUSE) {
+                if !self.nap(COMMIT_PAUSE.saturating_sub(self.pending_since.elapsed())) {
                     self.commit(false)?;
                 }
             } else if !self.log.is_prepared() {
@@ -284,6 +287,9 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
         let was_full = self.backlog.is_full();
         let asked = match command {
             Command::Append { seq, kind, parts, key } => {
+                if self.log.pending_bytes() == 0 {
+                    self.pending_since = Instant::now();
+                }
                 self.log.append(kind, seq, &parts)?;
                 self.backlog.remove(parts.iter().map(Bytes::len).sum());
                 self.keys.extend(key.map(|block| (kind, block, seq)));

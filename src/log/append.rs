@@ -367,7 +367,7 @@ impl<D: Disk> Log<D> {
         self.groups = header.group;
         self.chain = header.digest();
         self.pending.clear();
-        Ok(())
+        self.watermark.write(self.network, self.durable)
     }
 
     /// Fills in checksums, header and padding, now that the position is known.

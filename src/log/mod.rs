@@ -85,10 +85,10 @@
 //!    ([`crate::error::StorageError::Halted`]) until the log is opened anew.
 //!
 //! What remains: if the *last* group of the log is damaged later, by the disk, it looks like the torn tail of a group in
-//! flight, except for the `watermark` file. That file is written and synced after 50 ms of idleness and at an orderly end: after
-//! every commit it would cost a second write for each group. So the damage passes for a tail only if the process ends under load
-//! *and* the same event damages a group whose sync had succeeded; and then exactly that group is cut off. Damage of any other
-//! group is always refused, with or without the file.
+//! flight, except for the `watermark` file. That file is written after every commit and synced after 50 ms of idleness and at
+//! an orderly end. So the damage passes for a tail only if power fails, within the seconds that the system keeps the file's
+//! page in memory, *and* the same event damages a group whose sync had succeeded; and then exactly that group is cut off.
+//! Damage of any other group is always refused, with or without the file.
 //!
 //! # Memory
 //! The index has 16 bytes for each group and for each 64 records after its first: at most 4 MiB for each GiB of log, when

@@ -14,8 +14,8 @@ use crate::types::{BlockRef, CommitVote, LogSeq, Round};
 /// Commits that are with the executor at one time.
 const EXECUTING_MAX: usize = 8;
 
-/// Commits without transactions after which a sync is asked for. For fewer nobody waits: they become durable with the next
-/// own block.
+/// Commits without transactions after which a sync is asked for. For fewer nobody waits, but for a checkpoint that may be due;
+/// they become durable with the next own block.
 const UNSYNCED_MAX: usize = 8;
 
 /// Commits that are not executed yet, oldest first.
@@ -73,15 +73,14 @@ impl CommitQueue {
     }
 
     /// The record to be made durable next, if it is time: the last one, once somebody waits for a transaction or there are many.
-    fn take_sync(&mut self) -> Option<LogSeq> {
-        let mut unasked = self.queue.iter().rev().take_while(|pending| pending.seq > self.asked);
-        let last = unasked.next()?;
-        let is_awaited = last.transactions > 0 || unasked.clone().any(|pending| pending.transactions > 0);
-        if !is_awaited && unasked.count() + 1 < UNSYNCED_MAX {
-            return None;
-        }
-        self.asked = last.seq;
-        Some(last.seq)
+    fn take_sync(&mut self, durable: LogSeq) -> Option<LogSeq> {
+        let settled = self.asked.max(durable);
+        let unasked = self.queue.iter().rev().take_while(|pending| pending.seq > settled);
+        let (count, is_awaited) =
+            unasked.fold((0, false), |(count, is_awaited), p| (count + 1, is_awaited || p.transactions > 0));
+        let last = self.queue.back().filter(|_| is_awaited || count >= UNSYNCED_MAX)?.seq;
+        self.asked = last;
+        Some(last)
     }
 
     /// Transactions that are committed and not executed.
@@ -129,7 +128,7 @@ impl Node {
             }
         }
         if is_any {
-            out.extend(self.commits.take_sync().map(Effect::Sync));
+            out.extend(self.commits.take_sync(self.durable).map(Effect::Sync));
             self.collect_garbage(out);
         }
     }

@@ -106,6 +106,24 @@ proptest! {
     }
 
     #[test]
+    fn commits_that_are_applied_together_give_the_same_ledger(choices in choices(1..12), applied: u32) {
+        let (dags, results, store) = script(&choices);
+        let again = MemStore::new();
+        let mut executor = open(&again);
+        for (i, (dag, led)) in dags.iter().zip(results).enumerate() {
+            let executed = executor.stage(dag).unwrap();
+            prop_assert_eq!((executed.head, executed.blocks), led);
+            if applied >> (i % 32) & 1 == 1 {
+                executor.apply().unwrap();
+            }
+        }
+        executor.apply().unwrap();
+        prop_assert_eq!(all(&again), all(&store));
+        let keys = |executor: &Executor<MemStore>| executor.directory().read(Clone::clone);
+        prop_assert_eq!(keys(&executor), keys(&open(&store)));
+    }
+
+    #[test]
     fn the_store_on_disk_holds_what_the_one_in_memory_does(choices in choices(4..8), restarts: u32) {
         let (dags, results, store) = script(&choices);
         let folder = tempfile::tempdir().unwrap();

@@ -351,15 +351,22 @@ async fn read_all(shared: &Shared, client: u64, session: &Session, stream: RecvS
             Err(end) => return end,
         };
         let mut taken = Vec::with_capacity(here.len());
+        let mut broken = None;
         for Submit { request, tx } in here {
             match session.open(request, shared.outstanding) {
                 Ok(true) => taken.push(Submission { client, request, tx }),
                 Ok(false) => {}
-                Err(error) => return End::Misbehaved(error),
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
             }
         }
         for (request, error) in (shared.on_submissions)(taken) {
             session.reply(request, &ClientReply::from(&error));
+        }
+        if let Some(error) = broken {
+            return End::Misbehaved(error);
         }
         session.wait_drained().await;
     }

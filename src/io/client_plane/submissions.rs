@@ -8,8 +8,9 @@ use crate::codec::DecodeError;
 use crate::error::PeerError;
 use crate::types::{FRAME_HEAD_BYTES, SUBMIT_FRAME, Submit, client_frame_limit};
 
-/// Bytes that are asked of the stream at a time. A frame that is cut waits for its rest, so twice as many are held at most.
-const READ_BYTES: usize = 64 << 10;
+/// Parts that are taken off the stream at a time: what came in one packet each, or several of them that waited together. The
+/// stream's window bounds their bytes.
+const READ_CHUNKS: usize = 32;
 
 /// What a client has sent and nobody has taken.
 #[derive(Default)]
@@ -80,8 +81,9 @@ impl Submissions {
             if !taken.is_empty() {
                 return Ok(taken);
             }
-            match self.stream.read_chunk(READ_BYTES, true).await {
-                Ok(Some(chunk)) => self.unread.0.extend_from_slice(&chunk.bytes),
+            let mut chunks = [const { Bytes::new() }; READ_CHUNKS];
+            match self.stream.read_chunks(&mut chunks).await {
+                Ok(Some(n)) => chunks[..n].iter().for_each(|chunk| self.unread.0.extend_from_slice(chunk)),
                 Ok(None) => return Err(self.unread.end()),
                 // Reset, or the connection is gone: nobody is to blame.
                 Err(_lost) => return Err(End::Done),

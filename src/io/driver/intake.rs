@@ -23,8 +23,8 @@ use super::inbox::CoreSender;
 /// The client number of requests that came by HTTP; the client plane counts from 0 and never gets there.
 const HTTP_CLIENT: u64 = u64::MAX;
 
-/// Pause between two transactions that are checked where they came: at most this part of a thread's time goes into it.
-const LONE_PAUSE_US: u64 = 250;
+/// Time after others from which on a transaction counts as alone.
+const ALONE_US: u64 = 250;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,7 +90,7 @@ impl Waiting {
 }
 
 /// Admits transactions and has their signatures checked. Called on threads of sockets; never blocks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Intake {
     pub(super) network: NetworkId,
     pub(super) clock: Clock,
@@ -98,22 +98,22 @@ pub(super) struct Intake {
     pub(super) pool: Arc<VerifyPool>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) core: CoreSender,
-    pub(super) lone: Mutex<Lone>,
+    pub(super) lone: Arc<Mutex<Lone>>,
 }
 
-/// Checks a transaction that came alone, where it came: to wake a thread of the pool costs as much. While more come the pool
-/// does it, whose batches cost less for each.
+/// Checks a transaction that came alone, a while after the one before it, where it came: to wake a thread of the pool costs as
+/// much. While more come the pool does it, whose batches cost less for each.
 #[derive(Debug)]
 pub(super) struct Lone {
     verifier: Verifier,
-    /// Before this moment nothing is checked here.
-    not_before_us: u64,
+    /// Until then the next ones are not alone.
+    alone_from_us: u64,
 }
 
 impl Lone {
     /// The seed of `verifier` is secret and from the operating system.
     pub(super) fn new(verifier: Verifier) -> Self {
-        Self { verifier, not_before_us: 0 }
+        Self { verifier, alone_from_us: 0 }
     }
 }
 
@@ -128,22 +128,24 @@ impl Intake {
                 Err(error) => refused.push((ticket, error)),
             }
         }
-        if admitted.len() == 1
-            && let Some(lone) = self.is_lone(now.monotonic_us)
-        {
+        if admitted.is_empty() {
+            return refused;
+        }
+        if let Some(lone) = self.lone(now.monotonic_us, admitted.len()) {
             let (ticket, pending) = admitted.swap_remove(0);
             refused.extend(self.check_here(lone, ticket, pending).map(|error| (ticket, error)));
-        } else if !admitted.is_empty() {
+        } else {
             refused.extend(self.check_in_pool(admitted));
         }
         refused
     }
 
-    /// Whether it is long enough since the last one.
-    fn is_lone(&self, now_us: u64) -> Option<MutexGuard<'_, Lone>> {
-        let mut lone = self.lone.try_lock().ok().filter(|lone| lone.not_before_us <= now_us)?;
-        lone.not_before_us = now_us + LONE_PAUSE_US;
-        Some(lone)
+    /// Who checks what came, if it is alone.
+    fn lone(&self, now_us: u64, came: usize) -> Option<MutexGuard<'_, Lone>> {
+        let mut lone = self.lone.try_lock().ok()?;
+        let is_alone = came == 1 && lone.alone_from_us <= now_us;
+        lone.alone_from_us = now_us + ALONE_US;
+        is_alone.then_some(lone)
     }
 
     fn check_here(

@@ -8,7 +8,7 @@
 //! | `salus-peers` | verifies headers of answers, splits large payloads | what takes long of validators' messages |
 //! | `salus-library` | answers peers from the log | requests for old blocks |
 //! | `salus-verify-*` | check signatures in batches | transactions and payloads |
-//! | `salus-net` | QUIC between validators, verifies single headers and small payloads, carries the core's words to peers | sockets |
+//! | `salus-net` | QUIC between validators, verifies headers that come singly or few together and small payloads, carries the core's words to peers | sockets |
 //! | `salus-io` | QUIC from clients, HTTP, verifies transactions that come alone, carries the core's replies | sockets |
 //!
 //! The core waits for nobody and takes no lock that another thread holds for long. What it gives away is bounded by what it

@@ -394,18 +394,18 @@ impl Wiring<'_> {
         let peers = self.start_peers(&net, events_tx)?;
         let (pump, control) = self.start_pumps(&net, (quick, slow), &peers, &core_tx)?;
         let (outgoing, to_peers, to_clients) = Outgoing::new(self.signals.bell());
-        net.spawn(to_peers.run(Arc::clone(&peers), Arc::clone(&control)));
-        handle.spawn(to_clients.run(Arc::clone(&replies)));
+        self.keep_running(&net, "net", to_peers.run(Arc::clone(&peers), Arc::clone(&control)));
+        self.keep_running(&handle, "io", to_clients.run(Arc::clone(&replies)));
 
         let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
         let (replay_until, shown) = (data.last_commit(), data.shown(&checkpoint_keys));
         let (orders_tx, orders) = order_queue(ORDERS_MAX);
-        let intake = || self.intake(&clock, &pool, &waiting, &core_tx);
-        let clients = self.start_clients(&handle, intake()?)?;
+        let intake = self.intake(&clock, &pool, &waiting, &core_tx)?;
+        let clients = self.start_clients(&handle, intake.clone())?;
         replies.attach(clients.clone());
         let http =
-            self.start_http(&handle, self.service(&data, intake()?, &replies, &shown, (&peers, &control)))?;
+            self.start_http(&handle, self.service(&data, intake, &replies, &shown, (&peers, &control)))?;
         let addresses = self.listening(&peers, &clients, &http)?;
 
         let execution = Execution {
@@ -475,14 +475,25 @@ impl Wiring<'_> {
             Ok(Pump::new(committee, (keys, verifier), events, peers, core.clone(), control))
         };
         let (quick, pump) = (make(quick)?, make(slow)?);
-        let guard = HaltOnPanic { signals: Arc::clone(&self.signals), thread: "net" };
-        net.spawn(async move {
-            let _guard = guard;
-            quick.run_as_task().await;
-        });
+        self.keep_running(net, "net", quick.run_as_task());
         Ok((pump, control))
     }
 
+    /// Starts a task that the node cannot do without.
+    fn keep_running(
+        &self,
+        runtime: &Handle,
+        thread: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let guard = HaltOnPanic { signals: Arc::clone(&self.signals), thread };
+        runtime.spawn(async move {
+            let _guard = guard;
+            task.await;
+        });
+    }
+
+    /// How transactions get in. Clones share all.
     fn intake(
         &self,
         clock: &Clock,
@@ -492,13 +503,13 @@ impl Wiring<'_> {
     ) -> Result<Intake, StartError> {
         let lone = Lone::new(Verifier::new(secret_seed()?, LONE_KEYS));
         Ok(Intake {
-            core: core.clone(),
-            lone: Mutex::new(lone),
             network: self.genesis.network(),
             clock: clock.clone(),
             keys: self.directory.clone(),
             pool: Arc::clone(pool),
             waiting: Arc::clone(waiting),
+            core: core.clone(),
+            lone: Arc::new(Mutex::new(lone)),
         })
     }
 

@@ -3,7 +3,7 @@
 //! Encoding a frame, looking up a connection and waking its task take locks that other threads hold too. The core leaves its
 //! words here instead, all of one input at once, and tasks carry them on: one on the thread of the network of validators, one
 //! among the clients' connections, so that neither thread is woken for the other's words. The tasks never wait, so little lies
-//! here; should they be kept from running, the core sees it and takes no more inputs.
+//! here; should the peers' be kept from running, the core sees it and takes no more inputs.
 //!
 //! That a transaction was accepted is held back for a moment, to leave together with what is said next to clients: often the
 //! word that it is final.
@@ -47,28 +47,29 @@ pub(super) struct Outgoing {
     held_since_us: u64,
     to_peers: mpsc::UnboundedSender<Vec<Word>>,
     to_clients: mpsc::UnboundedSender<Vec<(Ticket, Reply)>>,
-    lying: Arc<AtomicUsize>,
+    words_lying: Arc<AtomicUsize>,
 }
 
-/// A task's end.
+/// Carries words to peers.
 #[derive(Debug)]
-pub(super) struct Carrier<T> {
-    queue: mpsc::UnboundedReceiver<Vec<T>>,
+pub(super) struct PeerCarrier {
+    queue: mpsc::UnboundedReceiver<Vec<Word>>,
     lying: Arc<AtomicUsize>,
     core: Arc<Bell>,
 }
 
-/// Carries words to peers.
-pub(super) type PeerCarrier = Carrier<Word>;
-/// Carries replies to clients.
-pub(super) type ReplyCarrier = Carrier<(Ticket, Reply)>;
+/// Carries replies to clients. There are no more of them than transactions that clients wait for.
+#[derive(Debug)]
+pub(super) struct ReplyCarrier {
+    queue: mpsc::UnboundedReceiver<Vec<(Ticket, Reply)>>,
+}
 
 impl Outgoing {
     /// `core` is rung when there is room again.
     pub(super) fn new(core: &Arc<Bell>) -> (Self, PeerCarrier, ReplyCarrier) {
         let (to_peers, words) = mpsc::unbounded_channel();
         let (to_clients, replies) = mpsc::unbounded_channel();
-        let lying = Arc::new(AtomicUsize::new(0));
+        let words_lying = Arc::new(AtomicUsize::new(0));
         let outgoing = Self {
             words: Vec::new(),
             replies: Vec::new(),
@@ -76,10 +77,10 @@ impl Outgoing {
             held_since_us: 0,
             to_peers,
             to_clients,
-            lying: Arc::clone(&lying),
+            words_lying: Arc::clone(&words_lying),
         };
-        let peers = Carrier { queue: words, lying: Arc::clone(&lying), core: Arc::clone(core) };
-        (outgoing, peers, Carrier { queue: replies, lying, core: Arc::clone(core) })
+        let peers = PeerCarrier { queue: words, lying: words_lying, core: Arc::clone(core) };
+        (outgoing, peers, ReplyCarrier { queue: replies })
     }
 
     pub(super) fn say(&mut self, word: Word) {
@@ -95,14 +96,17 @@ impl Outgoing {
     pub(super) fn flush(&mut self, now_us: u64) {
         if !self.words.is_empty() {
             let words = std::mem::take(&mut self.words);
-            self.lying.fetch_add(words.len(), Ordering::AcqRel);
+            self.words_lying.fetch_add(words.len(), Ordering::AcqRel);
             // Nobody listens only when the node stops.
             let _ = self.to_peers.send(words);
         }
+        if self.held_since_us == 0 && self.is_holding() {
+            self.held_since_us = now_us;
+        }
         if self.replies.len() > self.held || self.held > HELD_MAX {
             self.hand_on_replies();
-        } else if self.held_since_us == 0 && self.is_holding() {
-            self.held_since_us = now_us;
+        } else {
+            self.release_held(now_us);
         }
     }
 
@@ -121,22 +125,35 @@ impl Outgoing {
     fn hand_on_replies(&mut self) {
         let replies = std::mem::take(&mut self.replies);
         (self.held, self.held_since_us) = (0, 0);
-        self.lying.fetch_add(replies.len(), Ordering::AcqRel);
         let _ = self.to_clients.send(replies);
     }
 
-    /// Whether so much lies here that nothing should be added.
+    /// Whether so many words to peers lie here that nothing should be added.
     pub(super) fn is_full(&self) -> bool {
-        self.lying.load(Ordering::Acquire) > WORDS_MAX
+        self.words_lying.load(Ordering::Acquire) > WORDS_MAX
     }
 }
 
-impl<T> Carrier<T> {
+impl PeerCarrier {
     /// Runs until the core is gone.
-    async fn carry_all(mut self, carry: impl Fn(T)) {
-        while let Some(things) = self.queue.recv().await {
-            let n = things.len();
-            things.into_iter().for_each(&carry);
+    pub(super) async fn run(mut self, peers: Arc<PeerNet>, pump: Arc<PumpControl>) {
+        while let Some(words) = self.queue.recv().await {
+            let n = words.len();
+            for word in words {
+                match word {
+                    // What a full queue drops, the peer asks for again.
+                    Word::Send(to, message) => {
+                        if let PeerMessage::Fetch(FetchRequest::Commits { .. }) = message {
+                            pump.asks_for_commits(to);
+                        }
+                        peers.send(to, message.encode());
+                    }
+                    Word::Broadcast(message) => {
+                        peers.broadcast(message.encode());
+                    }
+                    Word::Blame(peer, error) => peers.blame(peer, &error),
+                }
+            }
             let before = self.lying.fetch_sub(n, Ordering::AcqRel);
             if before > WORDS_MAX && before - n <= WORDS_MAX {
                 self.core.ring();
@@ -145,30 +162,12 @@ impl<T> Carrier<T> {
     }
 }
 
-impl PeerCarrier {
-    /// Runs until the core is gone.
-    pub(super) async fn run(self, peers: Arc<PeerNet>, pump: Arc<PumpControl>) {
-        let carry = |word| match word {
-            // What a full queue drops, the peer asks for again.
-            Word::Send(to, message) => {
-                if let PeerMessage::Fetch(FetchRequest::Commits { .. }) = message {
-                    pump.asks_for_commits(to);
-                }
-                peers.send(to, message.encode());
-            }
-            Word::Broadcast(message) => {
-                peers.broadcast(message.encode());
-            }
-            Word::Blame(peer, error) => peers.blame(peer, &error),
-        };
-        self.carry_all(carry).await;
-    }
-}
-
 impl ReplyCarrier {
     /// Runs until the core is gone.
-    pub(super) async fn run(self, replies: Arc<Replies>) {
-        self.carry_all(|(ticket, reply)| replies.reply(ticket, reply)).await;
+    pub(super) async fn run(mut self, to: Arc<Replies>) {
+        while let Some(replies) = self.queue.recv().await {
+            replies.into_iter().for_each(|(ticket, reply)| to.reply(ticket, reply));
+        }
     }
 }
 

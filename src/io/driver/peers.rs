@@ -1,6 +1,6 @@
 //! Between the network of validators and the core: verifies headers and splits payloads, so that the core does neither.
 //!
-//! Single headers and small payloads, all that there is while nobody is behind, are handled by a task of the network's own
+//! Headers that come singly or few together and small payloads, all that there is while nobody is behind, are handled by a task of the network's own
 //! thread: it takes microseconds, and to wake another thread costs as much. What takes longer goes to a thread of its own, so
 //! that the network is never held up.
 //!

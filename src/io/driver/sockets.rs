@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 /// Time that is left to tasks which do not end by themselves.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
-/// A thread that runs the tasks of one kind of sockets. Ends when it is dropped; [`SocketThread::join`] waits for that.
+/// A thread that runs the tasks of one kind of sockets. Dropped, it ends soon after, and its sockets with it;
+/// [`SocketThread::join`] waits for that.
 #[derive(Debug)]
 pub(super) struct SocketThread {
     handle: Handle,

@@ -15,7 +15,7 @@ use super::link::SMALL_PAYLOAD_BYTES;
 use crate::io::bell::Bell;
 use crate::types::{AuthorityIndex, PeerMessage};
 
-/// Headers of an answer that take no longer than a payload does that is small: what is relayed while somebody misses some.
+/// Headers of an answer that are handled as single ones are: what is relayed while somebody misses some.
 const FEW_HEADERS: usize = 4;
 
 /// Nobody handles events any more.
