@@ -358,7 +358,7 @@ impl Node {
         for header in headers {
             let block = header.reference();
             self.fetcher.saw_round(&block);
-            if !self.versions.admits(&header) {
+            if !self.versions.admits(now.monotonic_us, &header) {
                 // It is fetched when everybody reads it.
                 continue;
             }

@@ -218,18 +218,25 @@ impl Node {
         };
         // Payloads trail headers, so it need not be the newest round.
         let rounds = (lowest.0..=self.quorum_round.0).rev().map(Round).take(REENTRY_ROUNDS);
-        rounds.into_iter().find(|round| self.is_nameable_quorum(*round)).map(Round::next)
+        // Who was away has no blocks there, so that those of who equivocated lately may be needed.
+        rounds
+            .into_iter()
+            .find(|round| self.is_quorum_of(*round, |_, entry| entry.available))
+            .map(Round::next)
     }
 
     /// A1: own blocks may name blocks of a quorum at `round`.
     fn is_nameable_quorum(&self, round: Round) -> bool {
-        round == Round(0) || {
-            let mut sum = StakeSum::new();
-            for (block, _) in self.dag.round(round).filter(|(block, entry)| self.is_nameable(block, entry)) {
-                sum.add(&self.committee, block.author);
-            }
-            sum.reaches(self.committee.thresholds().round_quorum)
+        round == Round(0) || self.is_quorum_of(round, |block, entry| self.is_nameable(block, entry))
+    }
+
+    /// Whether the blocks of a round that pass are of a quorum.
+    fn is_quorum_of(&self, round: Round, passes: impl Fn(&BlockRef, &DagBlock) -> bool) -> bool {
+        let mut sum = StakeSum::new();
+        for (block, _) in self.dag.round(round).filter(|(block, entry)| passes(block, entry)) {
+            sum.add(&self.committee, block.author);
         }
+        sum.reaches(self.committee.thresholds().round_quorum)
     }
 
     /// Whether an own block may name a block: it is available, and its author did not equivocate lately.
@@ -410,8 +417,10 @@ impl Node {
             let available = self.dag.latest_available(own.author, round);
             own = available.unwrap_or_else(|| self.committee.genesis_block(own.author));
         }
+        // Nobody is left out where there is no quorum otherwise.
+        let is_picky = self.is_nameable_quorum(round.previous());
         let equivocations = &self.equivocations;
-        let shunned = |block: &BlockRef| equivocations.is_shunned(block.author, block.round);
+        let shunned = |block: &BlockRef| is_picky && equivocations.is_shunned(block.author, block.round);
         let mut ancestors = vec![own];
         for author in self.committee.indices().filter(|author| *author != own.author) {
             let named = &mut self.proposer.named[author.as_usize()];

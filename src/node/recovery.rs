@@ -237,7 +237,7 @@ impl Node {
             if block.round <= self.dag.gc_round() {
                 continue;
             }
-            self.versions.admits(header);
+            self.versions.saw(block.author, header.header().version);
             self.knowledge.entered(header);
             // The operator is told of all proofs at the start: [`Node::evidence`].
             self.note_equivocation(header, &mut Vec::new());

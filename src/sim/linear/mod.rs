@@ -87,4 +87,13 @@ mod tests {
         }
         assert!(sum.keys > 20 && sum.transactions > 500 && sum.reads > 200 && sum.proofs > 20, "{sum:?}");
     }
+
+    /// A validator was away while one that equivocates made up the others' quorums, and then went: it has to name blocks of that
+    /// one to come back, without which the rest is no quorum.
+    #[test]
+    fn who_was_away_comes_back_over_blocks_of_an_equivocator() {
+        let (_, judged) =
+            run(79, &SimConfig::default(), 12, true).unwrap_or_else(|violation| panic!("{violation}"));
+        assert!(judged.transactions > 100);
+    }
 }
