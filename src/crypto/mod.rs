@@ -1,7 +1,11 @@
 //! Keys, domains and the one rule by which a signature is valid.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod backend;
 mod headers;
 mod key;
+mod keys;
 mod portable;
 mod verify;
 

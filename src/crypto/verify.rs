@@ -8,15 +8,22 @@
 //! the equations of its members, holds if and only if theirs do (but for a chance of 2⁻¹²⁸ that nobody can steer: the
 //! coefficients come from a secret stream). The verdict on a signature thus does not depend on its company.
 
-use curve25519_dalek::edwards::CompressedEdwardsY;
-use curve25519_dalek::scalar::Scalar;
-use sha2::{Digest as _, Sha512};
+use std::ops::Range;
 
-use super::portable::{Coefficients, KeyTable, Prepared, check_batch, check_one};
+use curve25519_dalek::edwards::CompressedEdwardsY;
+
+#[cfg(target_arch = "x86_64")]
+use super::avx512::Engine as Fast;
+use super::backend::{Backend, Coefficients};
+use super::portable::Portable;
+#[cfg(not(target_arch = "x86_64"))]
+use super::portable::Portable as Fast;
 use crate::types::SIGNATURE_BYTES;
 
 /// Below this many signatures the equations one by one are cheaper than that of a batch.
 const BATCH_MIN: usize = 3;
+/// From so many signatures on eight lanes are faster than one.
+const FAST_MIN: usize = 12;
 /// A batch of at most this many that fails is judged one by one; a larger one is split in halves.
 const SPLIT_MIN: usize = 64;
 /// What looking for the bad ones may cost: signatures put through equations of halves, as a multiple of the batch. One
@@ -45,99 +52,129 @@ pub fn is_acceptable_key(key: &[u8; 32]) -> bool {
 /// Judges one signature. Equal to what a [`Verifier`] says in any batch.
 #[must_use]
 pub fn verify_one(signed: &Signed<'_>) -> bool {
-    let mut keys = KeyTable::new(1);
-    prepare(&mut keys, 0, signed).is_some_and(|prepared| check_one(&keys, &prepared))
+    let mut portable = Portable::new(&[0; 32], 1);
+    portable.prepare(std::slice::from_ref(signed));
+    portable.len() == 1 && portable.check(0, signed)
 }
 
 /// Judges signatures, many at once, with decoded keys kept between calls.
 #[derive(Debug)]
 pub struct Verifier {
-    keys: KeyTable,
+    /// Where the processor has it.
+    fast: Option<Box<Fast>>,
+    portable: Portable,
     coefficients: Coefficients,
 }
 
 impl Verifier {
-    /// With a secret `seed` for the coefficients of batches and room for about `cache_keys` decoded keys, some 250
-    /// bytes each.
+    /// With a secret `seed` for the coefficients of batches and room for about `cache_keys` decoded keys, some 400
+    /// bytes each. Computes by AVX-512 IFMA where the processor has it.
     ///
     /// Who knows the seed can make batches of bad signatures that pass: outside of a simulator it comes from the
     /// operating system and no two verifiers share one.
     #[must_use]
     pub fn new(seed: [u8; 32], cache_keys: usize) -> Self {
-        Self { keys: KeyTable::new(cache_keys), coefficients: Coefficients::new(seed) }
+        Self { fast: fast(&seed, cache_keys), ..Self::portable(seed, cache_keys) }
+    }
+
+    /// As [`Verifier::new`], by what any processor can do. The verdicts are the same.
+    #[must_use]
+    pub fn portable(seed: [u8; 32], cache_keys: usize) -> Self {
+        let portable = Portable::new(&seed, cache_keys);
+        Self { fast: None, portable, coefficients: Coefficients::new(seed) }
+    }
+
+    /// Name of the way in which it computes large batches.
+    #[must_use]
+    pub fn backend(&self) -> &'static str {
+        if self.fast.is_some() { "AVX-512 IFMA" } else { "portable" }
     }
 
     /// One verdict for each item, in their order.
     #[must_use]
     pub fn verify(&mut self, items: &[Signed<'_>]) -> Vec<bool> {
-        self.keys.make_room();
-        let prepared: Vec<Prepared> =
-            items.iter().enumerate().filter_map(|(at, signed)| prepare(&mut self.keys, at, signed)).collect();
-        let mut verdicts = vec![false; items.len()];
-        let mut budget = SPLIT_BUDGET * prepared.len();
-        if !prepared.is_empty() && !self.accept(&prepared, &mut verdicts) {
-            self.split(&prepared, &mut verdicts, &mut budget);
+        match &mut self.fast {
+            Some(fast) if items.len() >= FAST_MIN => judge(&mut **fast, items, &mut self.coefficients),
+            _ => judge(&mut self.portable, items, &mut self.coefficients),
         }
-        verdicts
     }
+}
 
-    /// Accepts all of `batch` if its equation holds. A batch below [`BATCH_MIN`] is judged one by one, which settles
+#[cfg(target_arch = "x86_64")]
+fn fast(seed: &[u8; 32], cache_keys: usize) -> Option<Box<Fast>> {
+    Fast::new(seed, cache_keys).map(Box::new)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn fast(_seed: &[u8; 32], _cache_keys: usize) -> Option<Box<Fast>> {
+    None
+}
+
+fn judge<B: Backend>(backend: &mut B, items: &[Signed<'_>], coefficients: &mut Coefficients) -> Vec<bool> {
+    backend.prepare(items);
+    let all = 0..backend.len();
+    let budget = SPLIT_BUDGET * all.len();
+    let mut judgement = Judgement { backend, items, coefficients, verdicts: vec![false; items.len()], budget };
+    if !all.is_empty() && !judgement.accept(all.clone()) {
+        judgement.split(all);
+    }
+    judgement.verdicts
+}
+
+/// A batch on trial.
+struct Judgement<'a, B> {
+    backend: &'a mut B,
+    items: &'a [Signed<'a>],
+    coefficients: &'a mut Coefficients,
+    verdicts: Vec<bool>,
+    /// Signatures that may still be put through equations of halves.
+    budget: usize,
+}
+
+impl<B: Backend> Judgement<'_, B> {
+    /// Accepts all of a range if its equation holds. A range below [`BATCH_MIN`] is judged one by one, which settles
     /// it either way.
-    fn accept(&mut self, batch: &[Prepared], verdicts: &mut [bool]) -> bool {
-        if batch.len() < BATCH_MIN {
-            self.judge_each(batch, verdicts);
+    fn accept(&mut self, range: Range<usize>) -> bool {
+        if range.len() < BATCH_MIN {
+            self.judge_each(range);
             return true;
         }
-        let holds = check_batch(&self.keys, batch, &mut self.coefficients);
+        let holds = self.backend.holds(range.clone(), self.coefficients);
         if holds {
-            for item in batch {
-                verdicts[item.at] = true;
+            for at in range {
+                self.verdicts[self.backend.position(at)] = true;
             }
         }
         holds
     }
 
-    /// Finds the bad ones in a batch whose equation does not hold.
-    fn split(&mut self, batch: &[Prepared], verdicts: &mut [bool], budget: &mut usize) {
-        if batch.len() <= SPLIT_MIN || *budget < batch.len() {
-            self.judge_each(batch, verdicts);
+    /// Finds the bad ones in a range whose equation does not hold.
+    fn split(&mut self, range: Range<usize>) {
+        if range.len() <= SPLIT_MIN || self.budget < range.len() {
+            self.judge_each(range);
             return;
         }
-        *budget -= batch.len();
-        let (left, right) = batch.split_at(batch.len() / 2);
-        if self.accept(left, verdicts) {
+        self.budget -= range.len();
+        let middle = range.start + range.len() / 2;
+        let (left, right) = (range.start..middle, middle..range.end);
+        if self.accept(left.clone()) {
             // The fault lies on the right then: no need to ask.
-            self.split(right, verdicts, budget);
+            self.split(right);
             return;
         }
-        let right_holds = self.accept(right, verdicts);
-        self.split(left, verdicts, budget);
+        let right_holds = self.accept(right.clone());
+        self.split(left);
         if !right_holds {
-            self.split(right, verdicts, budget);
+            self.split(right);
         }
     }
 
-    fn judge_each(&self, batch: &[Prepared], verdicts: &mut [bool]) {
-        for item in batch {
-            verdicts[item.at] = check_one(&self.keys, item);
+    fn judge_each(&mut self, range: Range<usize>) {
+        for at in range {
+            let position = self.backend.position(at);
+            self.verdicts[position] = self.backend.check(at, &self.items[position]);
         }
     }
-}
-
-/// Everything about the signature at `at` of its batch that does not depend on others; `None` if it fails by itself.
-fn prepare(keys: &mut KeyTable, at: usize, signed: &Signed<'_>) -> Option<Prepared> {
-    let (r, s) = signed.signature.split_first_chunk::<32>()?;
-    let s = Option::from(Scalar::from_canonical_bytes(*s.first_chunk()?))?;
-    let key = keys.decode(signed.key)?;
-    let k: [u8; 64] = Sha512::new()
-        .chain_update(r)
-        .chain_update(signed.key)
-        .chain_update(signed.domain)
-        .chain_update(signed.message)
-        .finalize()
-        .into();
-    let r = CompressedEdwardsY(*r).decompress()?;
-    Some(Prepared { at, key, r, s, k: Scalar::from_bytes_mod_order_wide(&k) })
 }
 
 #[cfg(test)]

@@ -1,0 +1,238 @@
+//! The equation of a batch by AVX-512 IFMA: eight field elements, eight SHA-512 streams and eight windows of the sum side by side.
+//!
+//! Same rule, same verdicts as [`super::portable`], four to eight times as fast. Everything is public, so nothing needs
+//! constant time.
+//!
+//! *Safety.* Functions name the processor features that they use, and are safe for callers that have them. An [`Engine`] exists only where
+//! all of them were found at run time, so its methods are where safe code without features enters. Besides, only
+//! [`lanes`] and one function of [`msm`] are `unsafe`: they read and write what a reference vouches for.
+
+mod field;
+mod lanes;
+mod msm;
+mod point;
+mod scalar;
+mod sha512;
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use curve25519_dalek::constants::ED25519_BASEPOINT_COMPRESSED;
+
+use super::backend::{Backend, Coefficients};
+use super::keys::KeyTable;
+use super::verify::{Signed, verify_one};
+use msm::{Digits, Multiples};
+use point::{Row, decompress};
+use scalar::{Coefficient, Scalar, Sum};
+use sha512::Messages;
+
+/// Points that are decoded in one go.
+const DECODED: usize = 16;
+/// From so many signatures on, digits of eight bits pay for their 129 buckets; below, four bits and nine.
+const WIDE_DIGITS_MIN: usize = 160;
+
+/// Whether the processor, and the operating system, have what is needed.
+pub(super) fn is_supported() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512ifma")
+}
+
+/// A signature, decoded.
+#[derive(Debug)]
+struct Prepared {
+    /// Position in the caller's list.
+    at: usize,
+    /// Position of A in the table.
+    key: usize,
+    r: Row,
+    s: Scalar,
+    /// SHA-512(R ‖ A ‖ M), not reduced.
+    k: [u64; 8],
+}
+
+/// What a key's signatures add up to in one batch: Σ m·k of the positive coefficients, and of the negative ones.
+#[derive(Debug, Clone, Copy, Default)]
+struct KeySum {
+    /// The batch that it belongs to.
+    batch: u64,
+    plus: Sum,
+    minus: Sum,
+}
+
+/// See the module's text. Memory is kept from batch to batch.
+#[derive(Debug)]
+pub(super) struct Engine {
+    keys: KeyTable<Row>,
+    prepared: Vec<Prepared>,
+    messages: Messages,
+    sums: Vec<KeySum>,
+    batch: u64,
+    multiples: Multiples,
+}
+
+impl Engine {
+    /// An engine, where the processor can; with room for about `cache_keys` decoded keys.
+    pub(super) fn new(seed: &[u8; 32], cache_keys: usize) -> Option<Self> {
+        is_supported().then(|| Self {
+            keys: KeyTable::new(seed, cache_keys),
+            prepared: Vec::new(),
+            messages: Messages::default(),
+            sums: Vec::new(),
+            batch: 0,
+            multiples: Multiples::new(),
+        })
+    }
+
+    /// Decodes the keys that are not known yet; what is no point stays unknown.
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn learn(&mut self, items: &[Signed<'_>]) {
+        let mut missing: Vec<&[u8; 32]> =
+            items.iter().map(|item| item.key).filter(|key| self.keys.position(key).is_none()).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        for keys in missing.chunks(DECODED) {
+            for (key, row) in keys.iter().zip(decode(keys)) {
+                if let Some(row) = row {
+                    self.keys.insert(key, row);
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    fn decode_all(&mut self, items: &[Signed<'_>]) {
+        self.learn(items);
+        // In sixteens: what fails alone leaves a gap in its sixteen, and no more.
+        for (first, chunk) in items.chunks(DECODED).enumerate() {
+            let from = self.prepared.len();
+            let encoded: [&[u8; 32]; DECODED] =
+                std::array::from_fn(|i| halves(chunk[i.min(chunk.len() - 1)].signature).0);
+            for ((i, item), row) in chunk.iter().enumerate().zip(decode(&encoded)) {
+                let s = Scalar::canonical(halves(item.signature).1);
+                let (Some(r), Some(s), Some(key)) = (row, s, self.keys.position(item.key)) else { continue };
+                self.prepared.push(Prepared { at: first * DECODED + i, key, r, s, k: [0; 8] });
+            }
+            self.hash(items, from);
+        }
+    }
+
+    /// Hashes for the signatures from `from` on.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn hash(&mut self, items: &[Signed<'_>], from: usize) {
+        for chunk in self.prepared[from..].chunks_mut(8) {
+            for lane in 0..8 {
+                let item = &items[chunk[lane.min(chunk.len() - 1)].at];
+                self.messages.set(lane, [&halves(item.signature).0[..], item.key, item.domain, item.message]);
+            }
+            for (prepared, digest) in chunk.iter_mut().zip(sha512::hash(&self.messages)) {
+                let (words, _) = digest.as_chunks::<8>();
+                for (word, bytes) in prepared.k.iter_mut().zip(words) {
+                    *word = u64::from_le_bytes(*bytes);
+                }
+            }
+        }
+    }
+
+    /// \[8\](Σ\[z\]R + Σ\[z·k\]A − \[Σ z·s\]B) = 0.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    fn equation<const W: usize, const G: usize>(&mut self, range: Range<usize>, coefficients: &[u128]) -> bool {
+        self.multiples.clear();
+        self.batch += 1;
+        self.sums.resize(self.keys.len().max(self.sums.len()), KeySum::default());
+        let (mut plus, mut minus) = (Sum::default(), Sum::default());
+        let mut used = Vec::new();
+        for (item, bits) in self.prepared[range].iter().zip(coefficients) {
+            let z = Coefficient::new(*bits);
+            self.multiples.push_short(item.r, z.digits::<W>());
+            let sum = &mut self.sums[item.key];
+            if sum.batch != self.batch {
+                *sum = KeySum { batch: self.batch, ..KeySum::default() };
+                used.push(item.key);
+            }
+            // The base counts against the others.
+            let (of_key, of_base) =
+                if z.is_negative { (&mut sum.minus, &mut plus) } else { (&mut sum.plus, &mut minus) };
+            of_key.add_product(z.amount, &item.k);
+            of_base.add_product(z.amount, item.s.words());
+        }
+        for key in used {
+            let sum = &self.sums[key];
+            let digits: Digits = sum.plus.reduce().minus(&sum.minus.reduce()).digits::<W>();
+            self.multiples.push(*self.keys.get(key), digits);
+        }
+        self.multiples.push(base(), plus.reduce().minus(&minus.reduce()).digits::<W>());
+        self.multiples.cancel::<W, G>()
+    }
+}
+
+impl Backend for Engine {
+    fn prepare(&mut self, items: &[Signed<'_>]) {
+        self.keys.make_room();
+        self.prepared.clear();
+        if !items.is_empty() {
+            // SAFETY: an engine exists only where the features are.
+            unsafe { self.decode_all(items) }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.prepared.len()
+    }
+
+    fn position(&self, at: usize) -> usize {
+        self.prepared[at].at
+    }
+
+    /// Few, and only after a batch has failed.
+    fn check(&self, _at: usize, signed: &Signed<'_>) -> bool {
+        verify_one(signed)
+    }
+
+    fn holds(&mut self, range: Range<usize>, coefficients: &mut Coefficients) -> bool {
+        let drawn = coefficients.draw(range.len());
+        // SAFETY: an engine exists only where the features are.
+        unsafe {
+            if range.len() < WIDE_DIGITS_MIN {
+                self.equation::<4, 8>(range, &drawn)
+            } else {
+                self.equation::<8, 4>(range, &drawn)
+            }
+        }
+    }
+}
+
+/// R and s.
+fn halves(signature: &[u8; 64]) -> (&[u8; 32], &[u8; 32]) {
+    let (halves, _) = signature.as_chunks::<32>();
+    (&halves[0], &halves[1])
+}
+
+/// Up to sixteen points.
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn decode(encoded: &[&[u8; 32]]) -> [Option<Row>; DECODED] {
+    let mut lanes = [[[0; 32]; 8]; 2];
+    for i in 0..DECODED {
+        lanes[i / 8][i % 8] = *encoded[i.min(encoded.len() - 1)];
+    }
+    let mut out = [None; DECODED];
+    for (k, (points, are_points)) in decompress::<2>(&lanes).into_iter().enumerate() {
+        for (lane, row) in points.rows().into_iter().enumerate() {
+            out[8 * k + lane] = (are_points >> lane & 1 == 1).then_some(row);
+        }
+    }
+    out
+}
+
+/// The base point B.
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn base() -> Row {
+    static BASE: OnceLock<Row> = OnceLock::new();
+    if let Some(row) = BASE.get() {
+        return *row;
+    }
+    let [row, ..] = decode(&[&ED25519_BASEPOINT_COMPRESSED.0]);
+    *BASE.get_or_init(|| row.unwrap_or_else(|| unreachable!("the base is a point")))
+}

@@ -1,0 +1,151 @@
+//! Whether a sum of multiples of points is neutral, up to the cofactor: Pippenger's buckets, eight windows of the scalars at a
+//! time, one in each lane.
+//!
+//! A point goes into a bucket of each window, and the lanes of one addition are the windows: all add the same point, each to a bucket of its
+//! own. Then the buckets of each window are summed up with their weights, and the windows with theirs.
+
+use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_movepi16_mask};
+
+use super::point::{Extended8, Niels8, Row, Slot};
+use crate::planted::{self, Bug};
+
+/// Signed digits of a scalar, lowest first; 32 of eight bits or 64 of four.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Digits(pub(super) [i16; 64]);
+
+impl Default for Digits {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
+
+/// Windows side by side.
+const LANES: usize = 8;
+/// Buckets of one window with digits of eight bits: amounts from 0 to 128. Bucket 0 takes what counts for nothing.
+const BUCKETS_MAX: usize = 129;
+
+/// Points with their factors, and the buckets.
+#[derive(Debug)]
+pub(super) struct Multiples {
+    rows: Vec<Row>,
+    digits: Vec<Digits>,
+    /// How many, from the front, have factors below 2¹²⁸: no digits in the upper half of the windows.
+    short: usize,
+    buckets: Box<[Slot; LANES * BUCKETS_MAX]>,
+}
+
+impl Multiples {
+    pub(super) fn new() -> Self {
+        let buckets = vec![Slot::IDENTITY; LANES * BUCKETS_MAX].into_boxed_slice();
+        let buckets = buckets.try_into().unwrap_or_else(|_| unreachable!("as many as there are"));
+        Self { rows: Vec::new(), digits: Vec::new(), short: 0, buckets }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.digits.clear();
+        self.short = 0;
+    }
+
+    /// Adds a point with a factor below 2¹²⁸. All of these come first.
+    pub(super) fn push_short(&mut self, row: Row, digits: Digits) {
+        debug_assert_eq!(self.short, self.rows.len());
+        self.push(row, digits);
+        self.short += 1;
+    }
+
+    /// Adds a point with any factor.
+    pub(super) fn push(&mut self, row: Row, digits: Digits) {
+        self.rows.push(row);
+        self.digits.push(digits);
+    }
+
+    /// Whether eight times the sum is neutral, with digits of W bits in G groups of eight windows: W · G = 32.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    pub(super) fn cancel<const W: usize, const G: usize>(&mut self) -> bool {
+        const { assert!(W * G == 32 && W <= 8) };
+        let mut sum = Extended8::identity();
+        // Groups from the highest down; lane l of group g weighs 2^(W (8g + l)).
+        for group in (0..G).rev() {
+            for _ in 0..LANES * W {
+                sum = sum.double();
+            }
+            let first = if group < G / 2 { 0 } else { self.short };
+            let buckets = const { (1 << (W - 1)) + 1 };
+            self.fill(buckets, group, first);
+            sum = sum.add(&self.weigh(buckets));
+        }
+        let mut lanes = [Slot::IDENTITY; LANES];
+        let points = sum.scatter();
+        for (lane, slot) in lanes.iter_mut().enumerate() {
+            points.put(lane, slot);
+        }
+        let mut all = Extended8::gather([&lanes[LANES - 1]; LANES]);
+        for slot in lanes[..LANES - 1].iter().rev() {
+            for _ in 0..W {
+                all = all.double();
+            }
+            all = all.add(&Extended8::gather([slot; LANES]));
+        }
+        if !planted::is(Bug::BatchWithoutCofactor) {
+            all = all.double().double().double();
+        }
+        all.is_identity() == u8::MAX
+    }
+
+    /// Puts the points from `first` on into the buckets of a group's windows. The one place of this addition, which is so put
+    /// in line: most of the time goes here.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    fn fill(&mut self, buckets: usize, group: usize, first: usize) {
+        self.buckets[..LANES * buckets].fill(Slot::IDENTITY);
+        for (row, digits) in self.rows[first..].iter().zip(&self.digits[first..]) {
+            let (groups, _) = digits.0.as_chunks::<LANES>();
+            let digits = &groups[group];
+            let mut at = [0; LANES];
+            for (lane, (at, digit)) in at.iter_mut().zip(digits).enumerate() {
+                *at = lane * buckets + usize::from(digit.unsigned_abs());
+            }
+            let slots = &self.buckets;
+            let old = Extended8::gather([
+                &slots[at[0]],
+                &slots[at[1]],
+                &slots[at[2]],
+                &slots[at[3]],
+                &slots[at[4]],
+                &slots[at[5]],
+                &slots[at[6]],
+                &slots[at[7]],
+            ]);
+            let new = old.add_niels(&Niels8::splat(row).negated_in(negative(digits))).scatter();
+            for (lane, at) in at.into_iter().enumerate() {
+                new.put(lane, &mut self.buckets[at]);
+            }
+        }
+    }
+
+    /// Sums up the buckets of each window: bucket b counts b times, as part of every sum from b down to 1.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    fn weigh(&self, buckets: usize) -> Extended8 {
+        let mut above = Extended8::identity();
+        let mut sum = Extended8::identity();
+        for bucket in (1..buckets).rev() {
+            let mut slots = [&self.buckets[0]; LANES];
+            for (lane, slot) in slots.iter_mut().enumerate() {
+                *slot = &self.buckets[lane * buckets + bucket];
+            }
+            above = above.add(&Extended8::gather(slots));
+            sum = sum.add(&above);
+        }
+        sum
+    }
+}
+
+/// Lanes whose digit is negative.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512vl")]
+fn negative(digits: &[i16; LANES]) -> u8 {
+    // SAFETY: sixteen bytes that the reference vouches for; no alignment is asked for.
+    let digits: __m128i = unsafe { _mm_loadu_si128(digits.as_ptr().cast()) };
+    _mm_movepi16_mask(digits)
+}
