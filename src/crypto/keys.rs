@@ -65,7 +65,8 @@ impl<T> KeyTable<T> {
         self.keys.push(*key);
         self.values.push(value);
         let slot = self.slot_from(key, |_| false);
-        self.slots[slot] = u32::try_from(self.keys.len()).unwrap_or_else(|_| unreachable!("memory is smaller"));
+        self.slots[slot] =
+            u32::try_from(self.keys.len()).unwrap_or_else(|_| unreachable!("memory is smaller"));
         self.keys.len() - 1
     }
 

@@ -114,7 +114,8 @@ fn judge<B: Backend>(backend: &mut B, items: &[Signed<'_>], coefficients: &mut C
     backend.prepare(items);
     let all = 0..backend.len();
     let budget = SPLIT_BUDGET * all.len();
-    let mut judgement = Judgement { backend, items, coefficients, verdicts: vec![false; items.len()], budget };
+    let mut judgement =
+        Judgement { backend, items, coefficients, verdicts: vec![false; items.len()], budget };
     if !all.is_empty() && !judgement.accept(all.clone()) {
         judgement.split(all);
     }

@@ -1,5 +1,5 @@
 //! One rule, whatever the code path: the verdict on a signature is ZIP-215's, singly and at every position of batches
-//! of 1, 2, 3, 64 and 257.
+//! of 1, 2, 3, 64 and 257, on every back end.
 //!
 //! What is covered, with V any vector:
 //! - each V singly, against its known verdict and against `ed25519-zebra`;
@@ -21,8 +21,10 @@ mod vectors;
 use salus::crypto::{SecretKey, Signed, Verifier, verify_one};
 use vectors::{Vector, honest, mixed_order, rfc8032, speccheck, wycheproof, zip215};
 
-fn verifier() -> Verifier {
-    Verifier::new(*b"a seed for tests, known to all..", 1_024)
+/// By what this processor has, and by what any has.
+fn verifiers() -> [Verifier; 2] {
+    let seed = *b"a seed for tests, known to all..";
+    [Verifier::new(seed, 1_024), Verifier::portable(seed, 1_024)]
 }
 
 /// The sets that are small enough to be taken through every batch one by one.
@@ -35,22 +37,25 @@ fn all() -> Vec<Vector> {
     small_sets().into_iter().chain(wycheproof()).chain(mixed_order()).collect()
 }
 
-/// The batch must be judged as each of its members is.
-fn check(verifier: &mut Verifier, batch: &[&Vector]) {
+/// The batch must be judged as each of its members is, by every back end.
+fn check(verifiers: &mut [Verifier], batch: &[&Vector]) {
     let items: Vec<Signed<'_>> = batch.iter().map(|vector| vector.signed()).collect();
-    let verdicts = verifier.verify(&items);
-    assert_eq!(verdicts.len(), batch.len());
-    for (at, (vector, verdict)) in batch.iter().zip(verdicts).enumerate() {
-        assert_eq!(verdict, vector.valid, "{} at {at} of {}", vector.name, batch.len());
+    for verifier in verifiers {
+        let verdicts = verifier.verify(&items);
+        assert_eq!(verdicts.len(), batch.len());
+        for (at, (vector, verdict)) in batch.iter().zip(verdicts).enumerate() {
+            let (name, n, backend) = (&vector.name, batch.len(), verifier.backend());
+            assert_eq!(verdict, vector.valid, "{name} at {at} of {n}, {backend}");
+        }
     }
 }
 
 /// `vector` at every position of a batch of `n` of else honest signatures.
-fn check_everywhere(verifier: &mut Verifier, vector: &Vector, honest: &[Vector], n: usize) {
+fn check_everywhere(verifiers: &mut [Verifier], vector: &Vector, honest: &[Vector], n: usize) {
     let mut batch: Vec<&Vector> = honest[..n].iter().collect();
     for at in 0..n {
         let before = std::mem::replace(&mut batch[at], vector);
-        check(verifier, &batch);
+        check(verifiers, &batch);
         batch[at] = before;
     }
 }
@@ -58,7 +63,7 @@ fn check_everywhere(verifier: &mut Verifier, vector: &Vector, honest: &[Vector],
 /// Every vector at every position of a batch of `n`: vectors at every other place, moving on by one from batch to batch.
 fn check_rotating(vectors: &[&Vector], n: usize) {
     let honest = honest(n);
-    let mut verifier = verifier();
+    let mut verifiers = verifiers();
     for group in vectors.chunks(n.div_ceil(2)) {
         for shift in 0..n {
             let mut batch: Vec<&Vector> = honest.iter().collect();
@@ -66,7 +71,7 @@ fn check_rotating(vectors: &[&Vector], n: usize) {
                 batch[(2 * i + shift) % n] = vector;
             }
             assert_eq!(batch.iter().filter(|v| !v.name.starts_with("honest")).count(), group.len());
-            check(&mut verifier, &batch);
+            check(&mut verifiers, &batch);
         }
     }
 }
@@ -93,19 +98,19 @@ fn signing_agrees_with_rfc_8032() {
 
 #[test]
 fn every_position_of_1_2_and_3() {
-    let (honest, mut verifier) = (honest(3), verifier());
+    let (honest, mut verifiers) = (honest(3), verifiers());
     for vector in all() {
         for n in [1, 2, 3] {
-            check_everywhere(&mut verifier, &vector, &honest, n);
+            check_everywhere(&mut verifiers, &vector, &honest, n);
         }
     }
 }
 
 #[test]
 fn every_position_of_64() {
-    let (honest, mut verifier) = (honest(64), verifier());
+    let (honest, mut verifiers) = (honest(64), verifiers());
     for vector in small_sets() {
-        check_everywhere(&mut verifier, &vector, &honest, 64);
+        check_everywhere(&mut verifiers, &vector, &honest, 64);
     }
 }
 
@@ -127,13 +132,13 @@ fn every_position_of_64_and_257_by_rotation_of_invalid_ones() {
 
 #[test]
 fn one_bad_among_256_honest_is_found() {
-    let (honest, mut verifier) = (honest(257), verifier());
+    let (honest, mut verifiers) = (honest(257), verifiers());
     let vectors = all();
     for (i, vector) in vectors.iter().filter(|vector| !vector.valid).enumerate() {
         for at in [0, (7 * i) % 257, 256] {
             let mut batch: Vec<&Vector> = honest.iter().collect();
             batch[at] = vector;
-            check(&mut verifier, &batch);
+            check(&mut verifiers, &batch);
         }
     }
 }

@@ -49,15 +49,15 @@ fn case(numbers: &mut Numbers, keys: &[SecretKey], domain: &Domain) -> Case {
     Case { key: public, message, signature }
 }
 
-#[test]
-fn thousands_of_random_ones_agree_with_zebra() {
-    let mut numbers = Numbers(blake3::Hasher::new().update(b"random signatures").finalize_xof());
+/// Batches of random sizes until there were `count` signatures, by every back end and by zebra.
+fn compare(name: &[u8], count: usize) {
+    let mut numbers = Numbers(blake3::Hasher::new().update(name).finalize_xof());
     let keys: Vec<SecretKey> = (0..50).map(|i| SecretKey::from_seed(&[i; 32])).collect();
     let domain = Domain::new(Purpose::Tx, NetworkId(*b"network!"));
-    // Room for fewer keys than there are, so that the table of keys is emptied again and again.
-    let mut verifier = Verifier::new([5; 32], 20);
+    // Room for fewer keys than there are, so that the tables of keys are emptied again and again.
+    let mut verifiers = [Verifier::new([5; 32], 20), Verifier::portable([5; 32], 20)];
     let (mut seen, mut valid) = (0, 0);
-    while seen < 6_000 {
+    while seen < count {
         let n = 1 + numbers.below(200);
         let cases: Vec<Case> = (0..n).map(|_| case(&mut numbers, &keys, &domain)).collect();
         let items: Vec<Signed<'_>> = cases
@@ -69,13 +69,32 @@ fn thousands_of_random_ones_agree_with_zebra() {
                 signature: &case.signature,
             })
             .collect();
-        for ((case, item), verdict) in cases.iter().zip(&items).zip(verifier.verify(&items)) {
-            let bytes = [domain.as_bytes(), &case.message].concat();
-            assert_eq!(verdict, zebra_says(&case.key, &bytes, &case.signature));
-            assert_eq!(verdict, verify_one(item));
-            valid += usize::from(verdict);
+        let expected: Vec<bool> = cases
+            .iter()
+            .map(|case| zebra_says(&case.key, &[domain.as_bytes(), &case.message].concat(), &case.signature))
+            .collect();
+        for verifier in &mut verifiers {
+            assert_eq!(verifier.verify(&items), expected, "{} behind {seen}", verifier.backend());
         }
+        assert!(items.iter().map(verify_one).eq(expected.iter().copied()), "one by one behind {seen}");
+        valid += expected.iter().filter(|valid| **valid).count();
         seen += n;
     }
     assert!(valid > seen / 2 && valid < seen * 3 / 4, "{valid} of {seen}");
+}
+
+#[test]
+fn thousands_of_random_ones_agree_with_zebra() {
+    compare(b"random signatures", 6_000);
+}
+
+/// `SIGNATURES=5000000 cargo test --release --test signatures -- --ignored`
+#[test]
+#[ignore = "a soak"]
+fn millions_of_random_ones_agree_with_zebra() {
+    let count = std::env::var("SIGNATURES").map_or(1_000_000, |count| count.parse().expect("a number"));
+    let mut name = [0; 32];
+    getrandom::fill(&mut name).expect("random numbers");
+    println!("numbers from {}", hex::encode(name));
+    compare(&name, count);
 }

@@ -200,7 +200,8 @@ impl Wide8 {
     #[target_feature(enable = "avx512f,avx512ifma")]
     pub(super) fn carry(self) -> Field8 {
         let (z, mask) = (self.0, splat(MASK));
-        let with = |limb, below| _mm512_add_epi64(_mm512_and_si512(limb, mask), _mm512_srli_epi64::<51>(below));
+        let with =
+            |limb, below| _mm512_add_epi64(_mm512_and_si512(limb, mask), _mm512_srli_epi64::<51>(below));
         let top = _mm512_srli_epi64::<51>(z[4]);
         Field8([
             _mm512_madd52lo_epu64(_mm512_and_si512(z[0], mask), top, splat(19)),
@@ -293,4 +294,105 @@ fn carry_up(z: &mut [V; 5], mask: V) -> V {
     let top = _mm512_srli_epi64::<51>(z[4]);
     z[4] = _mm512_and_si512(z[4], mask);
     top
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Eight elements by their limbs.
+    type Limbs8 = [[u64; 5]; 8];
+
+    /// The product and its canonical limbs by 128-bit arithmetic, one element at a time.
+    fn product(a: &[u64; 5], b: &[u64; 5]) -> [u64; 5] {
+        let mut wide = [0_u128; 5];
+        for i in 0..5 {
+            for j in 0..5 {
+                let times = if i + j < 5 { 1 } else { 19 };
+                wide[(i + j) % 5] += u128::from(a[i]) * u128::from(b[j]) * times;
+            }
+        }
+        canonical(wide)
+    }
+
+    fn canonical(mut z: [u128; 5]) -> [u64; 5] {
+        for _ in 0..4 {
+            for k in 0..5 {
+                let carry = z[k] >> 51;
+                z[k] &= u128::from(MASK);
+                z[(k + 1) % 5] += carry * if k == 4 { 19 } else { 1 };
+            }
+        }
+        let is_p_or_more = z[0] >= u128::from(P[0]) && z[1..].iter().all(|limb| *limb == u128::from(MASK));
+        if is_p_or_more {
+            z = [z[0] - u128::from(P[0]), 0, 0, 0, 0];
+        }
+        z.map(|limb| u64::try_from(limb).unwrap_or(u64::MAX))
+    }
+
+    /// Limbs at the ends of what is allowed, and some in between.
+    fn elements(seed: u8, end: u64) -> Limbs8 {
+        let mut random = blake3::Hasher::new().update(&[seed]).finalize_xof();
+        let mut limb = || {
+            let mut bytes = [0; 8];
+            random.fill(&mut bytes);
+            u64::from_le_bytes(bytes) % end
+        };
+        let mut out: Limbs8 = std::array::from_fn(|_| std::array::from_fn(|_| limb()));
+        (out[0], out[1], out[2], out[3]) = ([0; 5], [end - 1; 5], P, [0, 0, 0, 0, end - 1]);
+        out
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn field(elements: &Limbs8) -> Field8 {
+        let mut limbs = [splat(0); 5];
+        for (at, limb) in limbs.iter_mut().enumerate() {
+            *limb = super::super::lanes::load(&Line(elements.map(|element| element[at])));
+        }
+        Field8(limbs)
+    }
+
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn canonical_of(wide: Wide8) -> Limbs8 {
+        let lines = Field8(wide.canonical()).limbs();
+        std::array::from_fn(|lane| std::array::from_fn(|at| lines[at].0[lane]))
+    }
+
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn compare() {
+        for seed in 0..50 {
+            let (a, b) = (elements(seed, FACTOR_END), elements(100 + seed, FACTOR_END));
+            let (x, y) = (field(&a), field(&b));
+            let (products, squares) = (canonical_of(x.mul(&y)), canonical_of(x.square()));
+            for lane in 0..8 {
+                assert_eq!(products[lane], product(&a[lane], &b[lane]), "{:?} {:?}", a[lane], b[lane]);
+                assert_eq!(squares[lane], product(&a[lane], &a[lane]), "{:?}", a[lane]);
+            }
+            let sum = canonical_of(x.mul(&y).plus(y.square()).plus(x.square()).plus(x.mul(&y)));
+            let carried = elements(200 - seed, CARRIED_END);
+            let difference = canonical_of(x.mul(&y).minus(field(&carried).wide()));
+            let negated = canonical_of(field(&carried).negated().wide());
+            let zeros = x.mul(&y).minus(y.mul(&x)).is_zero();
+            assert_eq!(zeros, u8::MAX);
+            for lane in 0..8 {
+                let wide = |limbs: [u64; 5]| limbs.map(u128::from);
+                let (ab, aa, bb) = (products[lane], squares[lane], product(&b[lane], &b[lane]));
+                let all: [u128; 5] = std::array::from_fn(|k| 2 * wide(ab)[k] + wide(aa)[k] + wide(bb)[k]);
+                assert_eq!(sum[lane], canonical(all));
+                let less = |from: [u64; 5]| {
+                    let with_p = |k: usize| u128::from(from[k]) + 8 * u128::from(P[k]);
+                    canonical(std::array::from_fn(|k| with_p(k) - u128::from(carried[lane][k])))
+                };
+                assert_eq!((difference[lane], negated[lane]), (less(ab), less([0; 5])));
+            }
+        }
+    }
+
+    #[test]
+    fn eight_lanes_are_eight_times_one() {
+        if super::super::is_supported() {
+            // SAFETY: the features were found.
+            unsafe { compare() }
+        }
+    }
 }

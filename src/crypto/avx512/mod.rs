@@ -138,7 +138,11 @@ impl Engine {
 
     /// \[8\](Σ\[z\]R + Σ\[z·k\]A − \[Σ z·s\]B) = 0.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-    fn equation<const W: usize, const G: usize>(&mut self, range: Range<usize>, coefficients: &[u128]) -> bool {
+    fn equation<const W: usize, const G: usize>(
+        &mut self,
+        range: Range<usize>,
+        coefficients: &[u128],
+    ) -> bool {
         self.multiples.clear();
         self.batch += 1;
         self.sums.resize(self.keys.len().max(self.sums.len()), KeySum::default());

@@ -4,12 +4,27 @@
 use super::field::{Field8, Wide8};
 use super::lanes::{Line, V, load, splat, store, transpose};
 
-const D: [u64; 5] =
-    [929_955_233_495_203, 466_365_720_129_213, 1_662_059_464_998_953, 2_033_849_074_728_123, 1_442_794_654_840_575];
-const TWICE_D: [u64; 5] =
-    [1_859_910_466_990_425, 932_731_440_258_426, 1_072_319_116_312_658, 1_815_898_335_770_999, 633_789_495_995_903];
-const SQRT_MINUS_ONE: [u64; 5] =
-    [1_718_705_420_411_056, 234_908_883_556_509, 2_233_514_472_574_048, 2_117_202_627_021_982, 765_476_049_583_133];
+const D: [u64; 5] = [
+    929_955_233_495_203,
+    466_365_720_129_213,
+    1_662_059_464_998_953,
+    2_033_849_074_728_123,
+    1_442_794_654_840_575,
+];
+const TWICE_D: [u64; 5] = [
+    1_859_910_466_990_425,
+    932_731_440_258_426,
+    1_072_319_116_312_658,
+    1_815_898_335_770_999,
+    633_789_495_995_903,
+];
+const SQRT_MINUS_ONE: [u64; 5] = [
+    1_718_705_420_411_056,
+    234_908_883_556_509,
+    2_233_514_472_574_048,
+    2_117_202_627_021_982,
+    765_476_049_583_133,
+];
 
 /// X = EF, Y = GH, Z = FG, T = EH. A macro, since a function of four points' coordinates is not put in line, and its arguments go
 /// through memory.
@@ -293,4 +308,121 @@ fn power_22523<const K: usize>(x: &[Field8; K]) -> [Field8; K] {
     let ones200 = multiply(&squared(ones100, 100), &ones100);
     let ones250 = multiply(&squared(ones200, 50), &ones50);
     multiply(&squared(ones250, 2), x)
+}
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
+    use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+    use curve25519_dalek::scalar::Scalar;
+
+    use super::*;
+
+    /// Encodings: multiples of the base, and bytes of which half are no point.
+    fn encodings(seed: u8) -> Encoded8 {
+        let hash = |lane: u8| *blake3::hash(&[seed, lane]).as_bytes();
+        [0, 1, 2, 3, 4, 5, 6, 7].map(|lane| match lane {
+            0..4 => (ED25519_BASEPOINT_POINT * Scalar::from_bytes_mod_order(hash(lane))).compress().0,
+            _ => hash(lane),
+        })
+    }
+
+    /// Encodings with a y of p and more, and of zero, one and their signs.
+    fn edges() -> [Encoded8; 2] {
+        let mut all = [[[0; 32]; 8]; 2];
+        let p_plus = |n: u8| {
+            let mut bytes = [0xff; 32];
+            (bytes[0], bytes[31]) = (0xed + n, 0x7f);
+            bytes
+        };
+        let small = |n: u8| {
+            let mut bytes = [0; 32];
+            bytes[0] = n;
+            bytes
+        };
+        let signed = |mut bytes: [u8; 32]| {
+            bytes[31] |= 0x80;
+            bytes
+        };
+        let plain = [small(0), small(1), small(2), p_plus(0), p_plus(1), p_plus(2), p_plus(18), p_plus(3)];
+        all[0] = plain;
+        all[1] = plain.map(signed);
+        all
+    }
+
+    /// Where both are points: whether they are the same.
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn same(a: &Extended8, b: [EdwardsPoint; 8]) -> u8 {
+        let [(minus_b, points)] = decompress::<1>(&[b.map(|point| (-point).compress().0)]);
+        assert_eq!(points, u8::MAX);
+        a.add_niels(&minus_b).is_identity()
+    }
+
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn decode_like_others() {
+        let some = (0..64).map(encodings).chain(edges());
+        for encoded in some {
+            let [(points, mask), (_, again)] = decompress::<2>(&[encoded, encoded]);
+            assert_eq!(mask, again);
+            let decoded = encoded.map(|bytes| CompressedEdwardsY(bytes).decompress());
+            for (lane, point) in decoded.iter().enumerate() {
+                assert_eq!(mask >> lane & 1 == 1, point.is_some(), "{}", hex::encode(encoded[lane]));
+            }
+            let neutral = EdwardsPoint::default();
+            let sum = Extended8::identity().add_niels(&points);
+            assert_eq!(same(&sum, decoded.map(|point| point.unwrap_or(neutral))) & mask, mask);
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn add_like_others() {
+        let identity = Extended8::identity();
+        for seed in 0..16 {
+            let multiple = |n: u8| {
+                let factor = *blake3::hash(&[seed, n]).as_bytes();
+                ED25519_BASEPOINT_POINT * Scalar::from_bytes_mod_order(factor)
+            };
+            let (a, mut b) =
+                ([0, 1, 2, 3, 4, 5, 6, 7].map(multiple), [8, 9, 10, 11, 12, 13, 14, 15].map(multiple));
+            // The same point, its negative, and the neutral one, which other formulas make exceptions of.
+            (b[0], b[1], b[2]) = (a[0], -a[1], EdwardsPoint::default());
+            let encode = |points: [EdwardsPoint; 8]| points.map(|point| point.compress().0);
+            let [(p, _), (q, _)] = decompress::<2>(&[encode(a), encode(b)]);
+            let (p, q_alone) = (identity.add_niels(&p), identity.add_niels(&q));
+            let sums: [EdwardsPoint; 8] = std::array::from_fn(|lane| a[lane] + b[lane]);
+            assert_eq!(same(&p.add_niels(&q), sums), u8::MAX);
+            assert_eq!(same(&p.add(&q_alone), sums), u8::MAX);
+            assert_eq!(same(&p.double(), a.map(|point| point + point)), u8::MAX);
+            let minus = p.add_niels(&q.negated_in(0b1010_1011));
+            let differences: [EdwardsPoint; 8] = std::array::from_fn(|lane| {
+                if 0b1010_1011 >> lane & 1 == 1 { a[lane] - b[lane] } else { a[lane] + b[lane] }
+            });
+            assert_eq!(same(&minus, differences), u8::MAX);
+            // Through memory, turned round.
+            let mut slots = [Slot::IDENTITY; 8];
+            let scattered = p.scatter();
+            for (lane, slot) in slots.iter_mut().rev().enumerate() {
+                scattered.put(lane, slot);
+            }
+            let mut turned = a;
+            turned.reverse();
+            assert_eq!(same(&Extended8::gather(slots.each_ref()), turned), u8::MAX);
+        }
+    }
+
+    #[test]
+    fn points_are_decoded_as_by_dalek() {
+        if super::super::is_supported() {
+            // SAFETY: the features were found.
+            unsafe { decode_like_others() }
+        }
+    }
+
+    #[test]
+    fn points_are_added_as_by_dalek() {
+        if super::super::is_supported() {
+            // SAFETY: the features were found.
+            unsafe { add_like_others() }
+        }
+    }
 }

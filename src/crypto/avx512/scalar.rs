@@ -190,3 +190,111 @@ fn words(bytes: &[u8; 32]) -> [u64; 4] {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::scalar::Scalar as Other;
+
+    use super::*;
+
+    fn hash(name: &str, n: u64) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        blake3::Hasher::new()
+            .update(name.as_bytes())
+            .update(&n.to_be_bytes())
+            .finalize_xof()
+            .fill(&mut bytes);
+        bytes
+    }
+
+    fn wide_words(bytes: &[u8; 64]) -> [u64; 8] {
+        let (chunks, _) = bytes.as_chunks::<8>();
+        std::array::from_fn(|at| u64::from_le_bytes(chunks[at]))
+    }
+
+    fn bytes(scalar: &Scalar) -> [u8; 32] {
+        let mut out = [0; 32];
+        for (chunk, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(scalar.0) {
+            *chunk = word.to_le_bytes();
+        }
+        out
+    }
+
+    #[test]
+    fn sums_are_reduced_as_by_dalek() {
+        let mut sum = Sum::default();
+        let mut other = Other::ZERO;
+        for n in 0..2_000 {
+            let wide = if n % 9 == 0 { [0xff; 64] } else { hash("wide", n) };
+            let m = if n % 7 == 0 {
+                u128::MAX >> 1
+            } else {
+                u128::from_le_bytes(hash("m", n)[..16].try_into().unwrap_or_default()) >> 1
+            };
+            sum.add_product(m, &wide_words(&wide));
+            other += Other::from(m) * Other::from_bytes_mod_order_wide(&wide);
+            assert_eq!(bytes(&sum.reduce()), other.to_bytes(), "{n}");
+        }
+        assert_eq!(Sum::default().reduce(), Scalar([0; 4]));
+    }
+
+    #[test]
+    fn what_is_below_the_order_is_canonical() {
+        let order = bytes(&Scalar(ORDER));
+        let mut below = order;
+        below[0] -= 1;
+        assert_eq!(Scalar::canonical(&order), None);
+        assert_eq!(Scalar::canonical(&[0xff; 32]), None);
+        assert_eq!(Scalar::canonical(&below).map(|scalar| bytes(&scalar)), Some(below));
+        for n in 0..1_000 {
+            let [first, ..] = hash("canonical", n).as_chunks::<32>().0.try_into().unwrap_or([[0; 32]; 2]);
+            let expected: Option<Other> = Other::from_canonical_bytes(first).into();
+            assert_eq!(Scalar::canonical(&first).is_some(), expected.is_some());
+        }
+    }
+
+    /// The number that digits stand for.
+    fn value<const W: usize>(digits: &Digits) -> Other {
+        digits.0[..256 / W].iter().rev().fold(Other::ZERO, |value, digit| {
+            let amount = Other::from(u64::from(digit.unsigned_abs()));
+            let shifted = value * Other::from(1_u64 << W);
+            if *digit < 0 { shifted - amount } else { shifted + amount }
+        })
+    }
+
+    fn compare_digits<const W: usize>() {
+        let half = 1_i16 << (W - 1);
+        let edges = [
+            Scalar([0; 4]),
+            Scalar([u64::MAX, u64::MAX, u64::MAX, 0]),
+            Scalar([ORDER[0] - 1, ORDER[1], 0, 1 << 60]),
+        ];
+        let some = (0..500).map(|n| {
+            let mut sum = Sum::default();
+            sum.add_product(1, &wide_words(&hash("digits", n)));
+            sum.reduce()
+        });
+        for scalar in some.chain(edges) {
+            let digits = scalar.digits::<W>();
+            assert_eq!(Some(value::<W>(&digits)), Other::from_canonical_bytes(bytes(&scalar)).into());
+            assert!(digits.0.iter().all(|digit| (-half..=half).contains(digit)));
+        }
+        for bits in [0, 1, u128::MAX, u128::MAX >> 1, 1 << 127].into_iter().chain(
+            (0..500).map(|n| u128::from_le_bytes(hash("bits", n)[..16].try_into().unwrap_or_default())),
+        ) {
+            let coefficient = Coefficient::new(bits);
+            let amount = Other::from(coefficient.amount);
+            let expected = if coefficient.is_negative { -amount } else { amount };
+            let digits = coefficient.digits::<W>();
+            assert_eq!(value::<W>(&digits), expected, "{bits:#x}");
+            assert!(digits.0.iter().all(|digit| (-half..=half).contains(digit)));
+            assert!(digits.0[128 / W..].iter().all(|digit| *digit == 0), "no digits in the upper half");
+        }
+    }
+
+    #[test]
+    fn digits_stand_for_their_number() {
+        compare_digits::<4>();
+        compare_digits::<8>();
+    }
+}

@@ -117,7 +117,8 @@ fn compress(state: &mut [V; 8], words: &mut [V; 16]) {
     for sixteen in 0..5 {
         for i in 0..16 {
             if sixteen > 0 {
-                let schedule = _mm512_add_epi64(small_sigma0(words[(i + 1) % 16]), small_sigma1(words[(i + 14) % 16]));
+                let schedule =
+                    _mm512_add_epi64(small_sigma0(words[(i + 1) % 16]), small_sigma1(words[(i + 14) % 16]));
                 words[i] = _mm512_add_epi64(_mm512_add_epi64(words[i], words[(i + 9) % 16]), schedule);
             }
             let word = _mm512_add_epi64(words[i], splat(ROUND[16 * sixteen + i]));
@@ -196,7 +197,8 @@ mod tests {
             // SAFETY: the features were found.
             let digests = unsafe { hash(&messages) };
             for (lane, digest) in digests.iter().enumerate() {
-                let expected = Sha512::new().chain_update(&bytes[..length(lane)]).chain_update(b"end").finalize();
+                let expected =
+                    Sha512::new().chain_update(&bytes[..length(lane)]).chain_update(b"end").finalize();
                 assert_eq!(digest[..], expected[..], "{} bytes", length(lane) + 3);
             }
         }
