@@ -1,7 +1,8 @@
-//! Signatures a second: the verifier against ed25519-dalek's and ed25519-zebra's batches, by size of the batch.
+//! Signatures a second: the verifier, by what this processor has and by what any has, against ed25519-dalek's and
+//! ed25519-zebra's batches, by size of the batch and number of keys.
 //!
-//! Messages of 300 bytes under 32 keys, as in a network whose gateways sign most of the load. The names are stable:
-//! `verify/<verifier>/n=<batch>`; throughput is in signatures.
+//! Messages of 300 bytes under 32 keys, as in a network whose gateways sign most of the load, or under a key each; known keys.
+//! The names are stable: `verify/<verifier>/n=<batch>,keys=<keys>`; throughput is in signatures.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench")]
 #![allow(missing_docs, reason = "criterion's macros")]
 
@@ -10,7 +11,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use salus::crypto::{SecretKey, Signed, Verifier, verify_one};
 
-const KEYS: usize = 32;
+const FEW_KEYS: usize = 32;
 const MESSAGE_BYTES: usize = 300;
 
 struct Made {
@@ -19,14 +20,14 @@ struct Made {
     signature: [u8; 64],
 }
 
-fn make(n: usize) -> Vec<Made> {
+fn make(n: usize, keys: usize) -> Vec<Made> {
     let keys: Vec<SecretKey> =
-        (0..KEYS).map(|i| SecretKey::from_seed(&[u8::try_from(i).unwrap(); 32])).collect();
+        (0..keys).map(|i| SecretKey::from_seed(blake3::hash(&i.to_be_bytes()).as_bytes())).collect();
     (0..n)
         .map(|i| {
             let mut message = vec![0; MESSAGE_BYTES];
             message[..8].copy_from_slice(&(i as u64).to_be_bytes());
-            let key = &keys[i % KEYS];
+            let key = &keys[i % keys.len()];
             Made { key: key.public(), signature: key.sign_raw(&message), message }
         })
         .collect()
@@ -40,41 +41,55 @@ fn seed() -> [u8; 32] {
 }
 
 fn bench(c: &mut Criterion) {
-    let made = make(4_096);
     let mut group = c.benchmark_group("verify");
-    group.throughput(Throughput::Elements(1));
-    let items: Vec<Signed<'_>> = made
-        .iter()
-        .map(|m| Signed { key: &m.key, domain: &[], message: &m.message, signature: &m.signature })
-        .collect();
-    group.bench_function("single", |b| b.iter(|| assert!(verify_one(black_box(&items[0])))));
-    for n in [1, 16, 64, 256, 1_024, 4_096] {
+    for (n, keys) in [(1, 1), (16, 16), (64, 32), (256, 32), (1_024, 1_024), (1_024, 32), (4_096, 32)] {
+        let made = make(n, keys);
+        let items = signed(&made);
+        let name = format!("n={n},keys={keys}");
         group.throughput(Throughput::Elements(n as u64));
-        let mut verifier = Verifier::new(seed(), 4_096);
-        group.bench_with_input(BenchmarkId::new("batch", format!("n={n}")), &n, |b, n| {
-            b.iter(|| assert!(verifier.verify(black_box(&items[..*n])).into_iter().all(|valid| valid)));
-        });
+        if n == 1 {
+            group.bench_function("single", |b| b.iter(|| assert!(verify_one(black_box(&items[0])))));
+        }
+        let mut verifiers =
+            [("batch", Verifier::new(seed(), 4_096)), ("portable", Verifier::portable(seed(), 4_096))];
+        for (verifier_name, verifier) in &mut verifiers {
+            group.bench_function(BenchmarkId::new(*verifier_name, &name), |b| {
+                b.iter(|| assert!(verifier.verify(black_box(&items)).into_iter().all(|valid| valid)));
+            });
+        }
+        if n >= 64 {
+            bench_peers(&mut group, &made, &name);
+        }
     }
+    let made = make(1_024, FEW_KEYS);
     for n in [64, 1_024] {
         group.throughput(Throughput::Elements(n as u64));
-        bench_peers(&mut group, &made[..n]);
-        bench_one_bad(&mut group, &items[..n]);
+        bench_one_bad(&mut group, &signed(&made[..n]));
     }
     group.finish();
 }
 
-fn bench_peers(group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>, made: &[Made]) {
-    let n = made.len();
+fn signed(made: &[Made]) -> Vec<Signed<'_>> {
+    made.iter()
+        .map(|m| Signed { key: &m.key, domain: &[], message: &m.message, signature: &m.signature })
+        .collect()
+}
+
+fn bench_peers(
+    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
+    made: &[Made],
+    name: &str,
+) {
     let keys: Vec<_> =
         made.iter().map(|m| ed25519_dalek::VerifyingKey::from_bytes(&m.key).unwrap()).collect();
     let messages: Vec<&[u8]> = made.iter().map(|m| &m.message[..]).collect();
     let signatures: Vec<_> = made.iter().map(|m| ed25519_dalek::Signature::from(m.signature)).collect();
-    group.bench_function(BenchmarkId::new("dalek", format!("n={n}")), |b| {
+    group.bench_function(BenchmarkId::new("dalek", name), |b| {
         b.iter(|| {
             ed25519_dalek::verify_batch(black_box(&messages), &signatures, &keys).unwrap();
         });
     });
-    group.bench_function(BenchmarkId::new("zebra", format!("n={n}")), |b| {
+    group.bench_function(BenchmarkId::new("zebra", name), |b| {
         b.iter(|| {
             let mut batch = ed25519_zebra::batch::Verifier::new();
             for m in black_box(made) {

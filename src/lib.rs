@@ -61,7 +61,8 @@
 //! - **An own block is durable before it leaves, a commit before it is executed, and both before a client hears "final".**
 //! - **Order and state depend on blocks alone**, not on when or in which order they came.
 //! - **Memory is bounded** by limits and by garbage collection, whatever peers and clients send.
-//! - **`unsafe` has one place**, the reader of mapped log segments in `io::disk`, and an argument for each block.
+//! - **`unsafe` has two places**, the reader of mapped log segments in `io::disk` and the AVX-512 engine below [`crypto`], which
+//!   is entered, loads and stores by it, and an argument for each block.
 
 pub mod cli;
 pub mod codec;

@@ -97,7 +97,6 @@ impl<T> KeyTable<T> {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a hash")]
     fn hash(&self, key: &[u8; 32]) -> usize {
         let (chunks, _) = key.as_chunks::<8>();
         let word = |at: usize| u128::from(u64::from_le_bytes(chunks[at]) ^ self.secret[at]);

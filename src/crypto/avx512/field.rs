@@ -17,7 +17,7 @@ const FACTOR_END: u64 = 1 << 52;
 const CARRIED_END: u64 = (1 << 51) + (1 << 18);
 /// Limbs of a product are below this: at most five low and twice five high halves below 2⁵² meet in one limb, and what is above the
 /// fifth limb comes back nineteen times.
-const PRODUCT_END: u64 = 20 * 15 << 52;
+const PRODUCT_END: u64 = (20 * 15) << 52;
 
 /// Every limb below 2⁵².
 #[derive(Debug, Clone, Copy)]
