@@ -88,7 +88,7 @@ fn thousands_of_random_ones_agree_with_zebra() {
     compare(b"random signatures", 6_000);
 }
 
-/// `SIGNATURES=5000000 cargo test --release --test signatures -- --ignored`
+/// `SIGNATURES=5000000 cargo test --profile quick --test signatures -- --ignored`
 #[test]
 #[ignore = "a soak"]
 fn millions_of_random_ones_agree_with_zebra() {
