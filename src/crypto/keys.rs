@@ -2,7 +2,6 @@
 
 /// A table of decoded keys of type `T`, filled up to its capacity and then emptied. It is looked into by hash and never gone through, so its
 /// order reaches nothing.
-#[derive(Debug)]
 pub(super) struct KeyTable<T> {
     /// Positions plus one, 0 where there is none; twice as many as keys at least, a power of two.
     slots: Vec<u32>,
@@ -11,6 +10,13 @@ pub(super) struct KeyTable<T> {
     capacity: usize,
     /// Whoever chooses keys does not know which of them meet.
     secret: [u64; 4],
+}
+
+/// Without the secret.
+impl<T> std::fmt::Debug for KeyTable<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyTable").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
 }
 
 /// Slots of an empty table.

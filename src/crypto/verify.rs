@@ -5,7 +5,7 @@
 //! followed by the message.
 //!
 //! Because of the cofactor 8 the parts of small order never count, so the equation of a batch, a random combination of
-//! the equations of its members, holds if and only if theirs do (but for a chance of 2⁻¹²⁸ that nobody can steer: the
+//! the equations of its members, holds if and only if theirs do (but for a chance of 2⁻¹²⁷ that nobody can steer: the
 //! coefficients come from a secret stream). The verdict on a signature thus does not depend on its company.
 
 use std::ops::Range;
@@ -67,7 +67,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// With a secret `seed` for the coefficients of batches and room for about `cache_keys` decoded keys, some 400
+    /// With a secret `seed` for the coefficients of batches and room for about `cache_keys` decoded keys, some 600
     /// bytes each. Computes by AVX-512 IFMA where the processor has it.
     ///
     /// Who knows the seed can make batches of bad signatures that pass: outside of a simulator it comes from the

@@ -32,9 +32,12 @@ const DECODED: usize = 16;
 /// From so many signatures on, digits of eight bits pay for their 129 buckets; below, four bits and nine.
 const WIDE_DIGITS_MIN: usize = 160;
 
-/// Whether the processor, and the operating system, have what is needed.
+/// Whether the processor, and the operating system, have what is needed, and what the compiler takes to come with it.
 pub(super) fn is_supported() -> bool {
-    is_x86_feature_detected!("avx512f")
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+        && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512ifma")
@@ -190,7 +193,7 @@ impl Backend for Engine {
         self.prepared[at].at
     }
 
-    /// Few, and only after a batch has failed.
+    /// From the start: what the engine has decoded serves eight at a time only.
     fn check(&self, _at: usize, signed: &Signed<'_>) -> bool {
         verify_one(signed)
     }
@@ -239,4 +242,46 @@ fn base() -> Row {
     }
     let [row, ..] = decode(&[&ED25519_BASEPOINT_COMPRESSED.0]);
     *BASE.get_or_init(|| row.unwrap_or_else(|| unreachable!("the base is a point")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SecretKey;
+
+    /// The verdicts are right also where an equation wrongly fails, since each is judged alone then; so it is looked at by itself.
+    #[test]
+    fn the_equation_holds_for_good_ones_and_for_no_bad_one() {
+        // Room for few keys, so that the table is emptied in between.
+        let Some(mut engine) = Engine::new(&[1; 32], 20) else { return };
+        let mut coefficients = Coefficients::new([2; 32]);
+        let keys: Vec<SecretKey> = (0..40).map(|i| SecretKey::from_seed(&[i; 32])).collect();
+        for n in [12, 64, 159, 160, 161, 1_024] {
+            let messages: Vec<[u8; 8]> = (0..n).map(|i| (i as u64 / 2).to_be_bytes()).collect();
+            let made: Vec<([u8; 32], [u8; 64])> = messages
+                .iter()
+                .zip(keys.iter().cycle())
+                .map(|(message, key)| (key.public(), key.sign_raw(message)))
+                .collect();
+            let mut items: Vec<Signed<'_>> = made
+                .iter()
+                .zip(&messages)
+                .map(|((key, signature), message)| Signed { key, domain: &[], message, signature })
+                .collect();
+            // One of them twice.
+            items[n / 2] = items[0];
+            engine.prepare(&items);
+            assert_eq!(engine.len(), n);
+            assert!(
+                engine.holds(0..n, &mut coefficients) && engine.holds(n / 3..n, &mut coefficients),
+                "{n}"
+            );
+            items[n - 1].message = b"another";
+            engine.prepare(&items);
+            assert!(
+                !engine.holds(0..n, &mut coefficients) && engine.holds(0..n - 1, &mut coefficients),
+                "{n}"
+            );
+        }
+    }
 }
