@@ -16,15 +16,54 @@ use crate::planted::{self, Bug};
 
 /// A signature, decoded.
 #[derive(Debug)]
+struct Decoded {
+    r: EdwardsPoint,
+    s: Scalar,
+    /// SHA-512(R ‖ A ‖ M) mod ℓ.
+    k: Scalar,
+}
+
+impl Decoded {
+    /// `None` if R is no point or s is not below ℓ.
+    fn of(signed: &Signed<'_>) -> Option<Self> {
+        let (r, s) = signed.signature.split_first_chunk::<32>()?;
+        let s = Option::from(Scalar::from_canonical_bytes(*s.first_chunk()?))?;
+        let k: [u8; 64] = Sha512::new()
+            .chain_update(r)
+            .chain_update(signed.key)
+            .chain_update(signed.domain)
+            .chain_update(signed.message)
+            .finalize()
+            .into();
+        let r = CompressedEdwardsY(*r).decompress()?;
+        Some(Self { r, s, k: Scalar::from_bytes_mod_order_wide(&k) })
+    }
+
+    /// \[8\](\[s\]B − \[k\]A − R) = 0.
+    fn holds(&self, a: &EdwardsPoint) -> bool {
+        let expected_r = EdwardsPoint::vartime_double_scalar_mul_basepoint(&self.k, &-a, &self.s);
+        let difference = expected_r - self.r;
+        if planted::is(Bug::BatchWithoutCofactor) {
+            return difference.is_identity();
+        }
+        difference.mul_by_cofactor().is_identity()
+    }
+}
+
+/// Judges one signature by itself, with nothing kept.
+pub(super) fn check_one(signed: &Signed<'_>) -> bool {
+    let Some(a) = CompressedEdwardsY(*signed.key).decompress() else { return false };
+    Decoded::of(signed).is_some_and(|decoded| decoded.holds(&a))
+}
+
+/// A signature of a batch.
+#[derive(Debug)]
 struct Prepared {
     /// Position in the caller's list.
     at: usize,
     /// Position of A in the table.
     key: usize,
-    r: EdwardsPoint,
-    s: Scalar,
-    /// SHA-512(R ‖ A ‖ M) mod ℓ.
-    k: Scalar,
+    decoded: Decoded,
 }
 
 /// See the module's text.
@@ -42,21 +81,11 @@ impl Portable {
 
     /// Everything about the signature at `at` of its batch that does not depend on others; `None` if it fails by itself.
     fn decode(&mut self, at: usize, signed: &Signed<'_>) -> Option<Prepared> {
-        let (r, s) = signed.signature.split_first_chunk::<32>()?;
-        let s = Option::from(Scalar::from_canonical_bytes(*s.first_chunk()?))?;
         let key = match self.keys.position(signed.key) {
             Some(position) => position,
             None => self.keys.insert(signed.key, CompressedEdwardsY(*signed.key).decompress()?),
         };
-        let k: [u8; 64] = Sha512::new()
-            .chain_update(r)
-            .chain_update(signed.key)
-            .chain_update(signed.domain)
-            .chain_update(signed.message)
-            .finalize()
-            .into();
-        let r = CompressedEdwardsY(*r).decompress()?;
-        Some(Prepared { at, key, r, s, k: Scalar::from_bytes_mod_order_wide(&k) })
+        Some(Prepared { at, key, decoded: Decoded::of(signed)? })
     }
 }
 
@@ -78,16 +107,9 @@ impl Backend for Portable {
         self.prepared[at].at
     }
 
-    /// \[8\](\[s\]B − \[k\]A − R) = 0.
     fn check(&self, at: usize, _signed: &Signed<'_>) -> bool {
         let item = &self.prepared[at];
-        let minus_a = -self.keys.get(item.key);
-        let expected_r = EdwardsPoint::vartime_double_scalar_mul_basepoint(&item.k, &minus_a, &item.s);
-        let difference = expected_r - item.r;
-        if planted::is(Bug::BatchWithoutCofactor) {
-            return difference.is_identity();
-        }
-        difference.mul_by_cofactor().is_identity()
+        item.decoded.holds(self.keys.get(item.key))
     }
 
     /// \[8\](Σ\[z·k\]A + Σ\[z\]R − \[Σ z·s\]B) = 0 with a random z for each signature. The factors of the same A are added up
@@ -96,7 +118,7 @@ impl Backend for Portable {
         let batch = &self.prepared[range];
         let z: Vec<Scalar> = coefficients.draw(batch.len()).into_iter().map(Scalar::from).collect();
         let mut by_key: Vec<(usize, Scalar)> =
-            batch.iter().zip(&z).map(|(item, z)| (item.key, z * item.k)).collect();
+            batch.iter().zip(&z).map(|(item, z)| (item.key, z * item.decoded.k)).collect();
         by_key.sort_unstable_by_key(|(key, _)| *key);
         by_key.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
@@ -105,11 +127,11 @@ impl Backend for Portable {
             }
             same
         });
-        let of_base: Scalar = batch.iter().zip(&z).map(|(item, z)| z * item.s).sum();
+        let of_base: Scalar = batch.iter().zip(&z).map(|(item, z)| z * item.decoded.s).sum();
         let scalars = std::iter::once(-of_base).chain(by_key.iter().map(|(_, factor)| *factor)).chain(z);
         let points = std::iter::once(&ED25519_BASEPOINT_POINT)
             .chain(by_key.iter().map(|(key, _)| self.keys.get(*key)))
-            .chain(batch.iter().map(|item| &item.r));
+            .chain(batch.iter().map(|item| &item.decoded.r));
         // The multiplication asks for exact lengths, which a chain does not know.
         let (scalars, points): (Vec<_>, Vec<_>) = (scalars.collect(), points.collect());
         let sum = EdwardsPoint::vartime_multiscalar_mul(scalars, points);

@@ -15,9 +15,9 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 #[cfg(target_arch = "x86_64")]
 use super::avx512::Engine as Fast;
 use super::backend::{Backend, Coefficients};
-use super::portable::Portable;
 #[cfg(not(target_arch = "x86_64"))]
 use super::portable::Portable as Fast;
+use super::portable::{Portable, check_one};
 use crate::types::SIGNATURE_BYTES;
 
 /// Below this many signatures the equations one by one are cheaper than that of a batch.
@@ -52,9 +52,7 @@ pub fn is_acceptable_key(key: &[u8; 32]) -> bool {
 /// Judges one signature. Equal to what a [`Verifier`] says in any batch.
 #[must_use]
 pub fn verify_one(signed: &Signed<'_>) -> bool {
-    let mut portable = Portable::new(&[0; 32], 1);
-    portable.prepare(std::slice::from_ref(signed));
-    portable.len() == 1 && portable.check(0, signed)
+    check_one(signed)
 }
 
 /// Judges signatures, many at once, with decoded keys kept between calls.

@@ -271,9 +271,10 @@
 //! # Versions
 //! TLS negotiates the newest version of the protocol that both ends speak. Frames of version 2 go to peers that speak it. Headers go to
 //! everybody, so a validator makes headers of version 2 once each other one has said since its start that it reads them, or once
-//! f + 1 of the stake have made one (an honest one of them knew). Before that it takes none either, unless for five seconds since
-//! its start a quorum has spoken the new version and nobody else was heard. Validators are upgraded one after another, and
-//! the last one switches the network over.
+//! f + 1 of the stake have made one (an honest one of them knew). Before that it takes none either, unless a quorum speaks the new
+//! version and nobody was heard that does not, five seconds after the first header. Validators are upgraded one after another, and
+//! the last one switches the network over. Known gap: one that says the new version to some and the old one to others can hold up
+//! an upgrade that has begun, until it is cut off.
 //!
 //! # Checkpoints
 //! Execution marks a commit as **due** when the log has grown since the last checkpoint and `checkpoint_interval_ms` of block time

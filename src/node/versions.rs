@@ -3,10 +3,13 @@
 //! Headers go to everybody, directly or through others, so a new version may be used only once every validator reads it: when
 //! each has said so since this one started, or when f + 1 of the stake have made headers of that version: an honest one of them
 //! knew. One alone may lie, to split those that read it from those that do not. So before that such a header is not taken into the
-//! DAG, unless a quorum speaks the new version and nobody who was heard in the first seconds does not: then who made it may have
-//! heard those that are away now. (Would they have to be heard again, one that is away could hold up all who were started after it
-//! went.) So validators are upgraded one after another, in any order, and the last one switches the network over. A data folder that a newer program
-//! has written is refused by an older one, so nobody goes back.
+//! DAG, unless a quorum speaks the new version, nobody who was heard speaks the old one, and the others had some seconds to be heard: then
+//! who made it may have heard those that are away now. (Would they have to be heard again, one that is away could hold up all
+//! who were started after it went.) So validators are upgraded one after another, in any order, and the last one switches the
+//! network over. A data folder that a newer program has written is refused by an older one, so nobody goes back.
+//!
+//! *What remains.* One that lies, and says that it speaks the new version to some and the old one to others, can still hold up a
+//! network in the middle of an upgrade: the former make headers that the latter do not take.
 
 use std::sync::Arc;
 

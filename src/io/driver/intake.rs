@@ -115,6 +115,13 @@ impl Lone {
     pub(super) fn new(verifier: Verifier) -> Self {
         Self { verifier, alone_from_us: 0 }
     }
+
+    /// Whether what comes now, so many together, is alone.
+    fn is_alone(&mut self, now_us: u64, came: usize) -> bool {
+        let is_alone = came == 1 && self.alone_from_us <= now_us;
+        self.alone_from_us = now_us + ALONE_US;
+        is_alone
+    }
 }
 
 impl Intake {
@@ -143,9 +150,7 @@ impl Intake {
     /// Who checks what came, if it is alone.
     fn lone(&self, now_us: u64, came: usize) -> Option<MutexGuard<'_, Lone>> {
         let mut lone = self.lone.try_lock().ok()?;
-        let is_alone = came == 1 && lone.alone_from_us <= now_us;
-        lone.alone_from_us = now_us + ALONE_US;
-        is_alone.then_some(lone)
+        lone.is_alone(now_us, came).then_some(lone)
     }
 
     fn check_here(
@@ -292,5 +297,21 @@ impl Replies {
         if let Some(plane) = self.plane.get() {
             plane.reply(ticket.client, ticket.request, reply);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alone_is_what_comes_singly_and_a_while_after_the_others() {
+        let mut lone = Lone::new(Verifier::portable([1; 32], 4));
+        assert!(lone.is_alone(1_000, 1));
+        assert!(!lone.is_alone(1_000 + ALONE_US - 1, 1), "the one before came just now");
+        assert!(!lone.is_alone(1_000 + 2 * ALONE_US - 2, 1), "and so did this one's");
+        assert!(!lone.is_alone(50_000, 2), "two");
+        assert!(!lone.is_alone(50_000 + ALONE_US - 1, 1), "just after them");
+        assert!(lone.is_alone(100_000, 1));
     }
 }

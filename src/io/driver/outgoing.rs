@@ -42,7 +42,7 @@ pub(super) struct Outgoing {
     /// Of the input that is being handled.
     words: Vec<Word>,
     replies: Vec<(Ticket, Reply)>,
-    /// How many of the replies, from the first, may wait, and since when the first does. If any may not, none does.
+    /// How many of the replies may wait, and since when the first does. If there is one that may not, none does.
     held: usize,
     held_since_us: u64,
     to_peers: mpsc::UnboundedSender<Vec<Word>>,
@@ -58,7 +58,8 @@ pub(super) struct PeerCarrier {
     core: Arc<Bell>,
 }
 
-/// Carries replies to clients. There are no more of them than transactions that clients wait for.
+/// Carries replies to clients: at most two for each transaction that the core holds or has just refused. It runs on the thread that reads
+/// what clients submit, so that no more come in while it is kept from running.
 #[derive(Debug)]
 pub(super) struct ReplyCarrier {
     queue: mpsc::UnboundedReceiver<Vec<(Ticket, Reply)>>,
@@ -186,6 +187,14 @@ mod tests {
         assert!(clients.queue.try_recv().is_err() && outgoing.is_holding());
         outgoing.release_held(10 + HOLD_US);
         assert_eq!(clients.queue.try_recv().unwrap().len(), 1);
+        outgoing.reply(ticket(1), Reply::Accepted);
+        outgoing.flush(15_000);
+        outgoing.flush(15_000 + HOLD_US);
+        assert_eq!(
+            clients.queue.try_recv().unwrap().len(),
+            1,
+            "a core that never sleeps holds nothing for longer"
+        );
         outgoing.reply(ticket(1), Reply::Accepted);
         outgoing.flush(20_000);
         outgoing.say(Word::Blame(AuthorityIndex(1), PeerError::Unsolicited("a word")));
