@@ -40,8 +40,8 @@ pub enum Bug {
     ArrivalOrder,
     /// Block time is that of the last leader's parents alone and may go back.
     TimeGoesBack,
-    /// A commit is executed, and its clients hear *final*, before its record is durable. After a crash the state knows of a
-    /// commit that the log does not.
+    /// A commit is executed, and its clients hear *final*, before its payloads are durable. After a crash the state holds
+    /// transactions that the log does not.
     ExecuteBeforeDurable,
     /// Replay windows are not stored: what was submitted at two validators is executed twice.
     ReplayWindowLost,

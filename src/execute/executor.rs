@@ -10,7 +10,9 @@ use crate::codec::{Reader, Writer};
 use crate::error::StorageError;
 use crate::genesis::Genesis;
 use crate::proof::tiles::LogTree;
-use crate::types::{AuthorityIndex, CommitIndex, KeyId, NetworkId, OrgId, TimestampMs};
+use crate::types::{
+    AuthorityIndex, CommitIndex, Digest, KeyId, LeafIndex, LogSeq, NetworkId, OrgId, TimestampMs,
+};
 
 /// First bytes of the format entry.
 const MAGIC: &[u8; 12] = b"salus/state\0";
@@ -153,6 +155,15 @@ impl<S: Store> Executor<S> {
         Ok(())
     }
 
+    /// Record of the block log that holds the last transaction executed; `None` before the first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn last_payload(&self) -> Result<Option<LogSeq>, StorageError> {
+        let Some(last) = self.head.head.tree_size.checked_sub(1) else { return Ok(None) };
+        Ok(self.reader().leaf(LeafIndex(last))?.map(|leaf| leaf.payload_seq))
+    }
+
     /// Executes the commit after [`Executor::head`], to be applied later. Commits that come together write what they all
     /// change (the head, counters, windows) once.
     ///
@@ -170,7 +181,7 @@ impl<S: Store> Executor<S> {
             dag.index
         );
         if dag.blocks.is_empty() {
-            let head = LedgerHead { commit: dag.index, time: dag.time, ..before };
+            let head = LedgerHead { commit: dag.index, digest: dag.digest, time: dag.time, ..before };
             let (head, checkpoint_due) = self.head.advance(head, self.constants.checkpoint_interval_ms);
             if !checkpoint_due {
                 self.head = head;
@@ -202,6 +213,7 @@ impl<S: Store> Executor<S> {
         keep_nodes(&mut overlay, &tiles);
         let head = LedgerHead {
             commit: dag.index,
+            digest: dag.digest,
             time: dag.time,
             tree_size: self.log.size(),
             root: if stubs.is_empty() { before.root } else { self.log.root() },
@@ -281,6 +293,7 @@ fn apply_genesis<S: Store>(genesis: &Genesis, constants: &Constants, store: &S) 
     let Commit { mut overlay, authenticated, .. } = commit;
     let head = LedgerHead {
         commit: CommitIndex(0),
+        digest: Digest([0; 32]),
         time: genesis.created(),
         tree_size: 0,
         root: LogTree::new().root(),

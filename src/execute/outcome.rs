@@ -163,6 +163,8 @@ pub struct BlockOutcome {
 pub struct LedgerHead {
     /// The commit.
     pub commit: CommitIndex,
+    /// Its digest; zeros before the first.
+    pub digest: Digest,
     /// Its block time.
     pub time: TimestampMs,
     /// Leaves in the Merkle log.

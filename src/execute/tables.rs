@@ -4,7 +4,7 @@
 //! | table | key behind the byte | value | bytes, key and value |
 //! |---|---|---|---|
 //! | `f` format | | magic, version, network | 25, once |
-//! | `h` head | | [`HeadRecord`] | 105, once |
+//! | `h` head | | [`HeadRecord`] | 241, once |
 //! | `t` transaction | id32 | leaf8 | 41 for each executed transaction |
 //! | `l` leaf | leaf8 | [`LeafRecord`]: stub and place of the bytes | 75 for each executed transaction |
 //! | `s` superseded | leaf8 | leaf8 of the version that replaced it | 17 for each record version replaced |
@@ -155,11 +155,12 @@ pub(super) struct HeadRecord {
 impl Record for HeadRecord {
     const NAME: &'static str = "head";
 
-    /// `commit8 time8 size8 root32 state-root32` of the head, then of the checkpoint.
+    /// `commit8 digest32 time8 size8 root32 state-root32` of the head, then of the checkpoint.
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(176);
+        let mut out = Vec::with_capacity(240);
         for head in [&self.head, &self.checkpoint] {
             out.put_u64(head.commit.0);
+            out.put_bytes(&head.digest.0);
             out.put_u64(head.time.0);
             out.put_u64(head.tree_size);
             out.put_bytes(&head.root.0);
@@ -176,6 +177,7 @@ impl Record for HeadRecord {
 fn read_head(r: &mut Reader<'_>) -> Result<LedgerHead, DecodeError> {
     Ok(LedgerHead {
         commit: CommitIndex(r.u64("commit")?),
+        digest: Digest(r.array("commit digest")?),
         time: TimestampMs(r.u64("block time")?),
         tree_size: r.u64("tree size")?,
         root: NodeHash(r.array("root")?),

@@ -1,4 +1,9 @@
-//! From decided leaders to executed commits: write the record, wait until it is durable, hand it over in order.
+//! From decided leaders to executed commits: write the record, wait until what the decision rests on is durable, hand it over
+//! in order.
+//!
+//! The record itself is not waited for. A decision rests on blocks of a quorum, and each of its validators made its own
+//! durable, with all before it, before it let it go. Own ones and the payloads that are executed are what is waited for here.
+//! A crash may so leave the state a few commits ahead of the log: the same commits are decided again, and not executed.
 
 use std::collections::VecDeque;
 
@@ -9,21 +14,23 @@ use super::machine::Node;
 use crate::consensus::{Commit, Decision};
 use crate::execute::{CommittedBlock, Executed, SubDag};
 use crate::planted::{self, Bug};
-use crate::types::{BlockRef, CommitVote, LogSeq, Round};
+use crate::types::{BlockRef, CommitIndex, CommitVote, LogSeq, Round};
 
 /// Commits that are with the executor at one time.
 const EXECUTING_MAX: usize = 8;
 
-/// Commits without transactions after which a sync is asked for. For fewer nobody waits, but for a checkpoint that may be due;
-/// they become durable with the next own block.
-const UNSYNCED_MAX: usize = 8;
+/// Commits after which a sync is asked for. Fewer become durable with the next own block.
+const UNSYNCED_MAX: usize = 32;
+
+/// Commits by which the state may be ahead of the log: the most that are executed while their records are not durable.
+pub const STATE_AHEAD_MAX: u64 = 64;
 
 /// Commits that are not executed yet, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct CommitQueue {
     queue: VecDeque<PendingCommit>,
-    /// The last record that was asked to be made durable.
-    asked: LogSeq,
+    /// Commits whose records are not durable.
+    unsynced: VecDeque<(CommitIndex, LogSeq)>,
     /// How many of them, from the front, are with the executor.
     executing: usize,
     /// Transactions in them.
@@ -33,7 +40,8 @@ pub(super) struct CommitQueue {
 #[derive(Debug)]
 struct PendingCommit {
     commit: Commit,
-    seq: LogSeq,
+    /// Own blocks up to this record may be what decided it.
+    rests_on: LogSeq,
     transactions: u64,
 }
 
@@ -67,20 +75,32 @@ impl CommitVotes {
 }
 
 impl CommitQueue {
-    pub(super) fn push(&mut self, commit: Commit, seq: LogSeq, transactions: u64) {
+    /// Queues a commit that is to be executed once records up to `rests_on` are durable.
+    pub(super) fn push(&mut self, commit: Commit, rests_on: LogSeq, transactions: u64) {
         self.transactions += transactions;
-        self.queue.push_back(PendingCommit { commit, seq, transactions });
+        self.queue.push_back(PendingCommit { commit, rests_on, transactions });
     }
 
-    /// The record to be made durable next, if it is time: the last one, once somebody waits for a transaction or there are many.
-    fn take_sync(&mut self, durable: LogSeq) -> Option<LogSeq> {
-        let settled = self.asked.max(durable);
-        let unasked = self.queue.iter().rev().take_while(|pending| pending.seq > settled);
-        let (count, is_awaited) =
-            unasked.fold((0, false), |(count, is_awaited), p| (count + 1, is_awaited || p.transactions > 0));
-        let last = self.queue.back().filter(|_| is_awaited || count >= UNSYNCED_MAX)?.seq;
-        self.asked = last;
-        Some(last)
+    /// The record of a commit was given to the log.
+    fn recorded(&mut self, index: CommitIndex, seq: LogSeq) {
+        self.unsynced.push_back((index, seq));
+    }
+
+    /// Records up to this one are durable.
+    fn settle(&mut self, durable: LogSeq) {
+        while self.unsynced.front().is_some_and(|(_, seq)| *seq <= durable) {
+            self.unsynced.pop_front();
+        }
+    }
+
+    /// The last record, if so many are not durable that a sync is due.
+    fn overdue(&self) -> Option<LogSeq> {
+        self.unsynced.back().filter(|_| self.unsynced.len() >= UNSYNCED_MAX).map(|(_, seq)| *seq)
+    }
+
+    /// Whether the state may go on to a commit.
+    fn admits(&self, index: CommitIndex) -> bool {
+        self.unsynced.front().is_none_or(|(oldest, _)| index.0 < oldest.0 + STATE_AHEAD_MAX)
     }
 
     /// Transactions that are committed and not executed.
@@ -128,7 +148,10 @@ impl Node {
             }
         }
         if is_any {
-            out.extend(self.commits.take_sync(self.durable).map(Effect::Sync));
+            self.commits.settle(self.durable);
+            if let Some(seq) = self.commits.overdue() {
+                self.sync(seq, out);
+            }
             self.collect_garbage(out);
         }
     }
@@ -149,8 +172,27 @@ impl Node {
             let certificate = self.certificates.decided(own);
             self.keep_certificate(certificate, out);
         }
+        self.commits.recorded(commit.index, seq);
+        if commit.index <= self.stats.executed {
+            return self.pass_over(&commit, out);
+        }
         let transactions = self.transactions_of(&commit);
-        self.commits.push(commit, seq, transactions);
+        self.commits.push(commit, self.proposer.held_back_up_to(), transactions);
+    }
+
+    /// A commit that the state holds already was decided again.
+    fn pass_over(&mut self, commit: &Commit, out: &mut Vec<Effect>) {
+        self.stats.repeated_commits += 1;
+        for block in &commit.blocks {
+            self.dag.drop_payload(block);
+        }
+        let (found, held) = (commit.digest(), self.resumed_at.digest);
+        if commit.index == self.resumed_at.commit && found != held {
+            self.halt(
+                format!("the state was made by commit {} of digest {held}, and the network agreed on {found}: move the data folder away and start again", commit.index),
+                out,
+            );
+        }
     }
 
     pub(super) fn transactions_of(&self, commit: &Commit) -> u64 {
@@ -158,14 +200,22 @@ impl Node {
         entries.map(|entry| u64::from(entry.header.header().n_tx)).sum()
     }
 
-    /// Hands commits to the executor: in order, once their record is durable and every payload is here and checked.
+    /// Hands commits to the executor: in order, once what they rest on is durable and every payload is here and checked.
     pub(super) fn try_execute(&mut self, out: &mut Vec<Effect>) {
+        self.commits.settle(self.durable);
         while self.commits.executing < EXECUTING_MAX {
             let Some(pending) = self.commits.queue.get(self.commits.executing) else { return };
-            if pending.seq > self.durable && !planted::is(Bug::ExecuteBeforeDurable) {
+            let is_early = pending.rests_on > self.durable || !self.commits.admits(pending.commit.index);
+            if is_early && !planted::is(Bug::ExecuteBeforeDurable) {
                 return;
             }
             let Some(sub_dag) = self.assemble(&pending.commit) else { return };
+            let last = sub_dag.blocks.iter().map(|block| block.payload_seq).max();
+            if let Some(seq) = last.filter(|seq| *seq > self.durable)
+                && !planted::is(Bug::ExecuteBeforeDurable)
+            {
+                return self.sync(seq, out);
+            }
             self.commits.executing += 1;
             out.push(Effect::Execute(sub_dag));
         }
@@ -184,7 +234,7 @@ impl Node {
             }
             let payload = entry.payload.clone()?;
             let verdicts = entry.verdicts.clone()?;
-            let payload_seq = entry.payload_seq.filter(|seq| *seq <= self.durable)?;
+            let payload_seq = entry.payload_seq?;
             blocks.push(CommittedBlock { reference: *reference, payload, verdicts, payload_seq });
         }
         Some(SubDag {

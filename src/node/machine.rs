@@ -110,6 +110,8 @@ pub struct NodeStats {
     pub certificates: u64,
     /// Commits that were taken over from peers, with a certificate.
     pub applied_commits: u64,
+    /// Commits that the state held already when they were decided: after a crash it may be ahead of the log.
+    pub repeated_commits: u64,
     /// Leader slots that were committed.
     pub committed_leaders: u64,
 }
@@ -148,8 +150,12 @@ pub struct Node {
     pub(super) unverified: Vec<(BlockRef, Arc<Payload>)>,
     /// Number of the last record given to the log.
     pub(super) last_seq: LogSeq,
+    /// Records up to this one are to be made durable.
+    pub(super) asked: LogSeq,
     /// Records up to this one are durable.
     pub(super) durable: LogSeq,
+    /// What the state held at the start.
+    pub(super) resumed_at: LedgerHead,
     pub(super) quorum_round: Round,
     pub(super) dag_changed: bool,
     pub(super) versions: Versions,
@@ -159,10 +165,7 @@ pub struct Node {
 
 impl Node {
     /// A node that goes on where its log ended; `executed` is what its state holds, `checkpoint` the last head of it that
-    /// was due as a checkpoint.
-    ///
-    /// # Panics
-    /// If the state is ahead of the log: commits are executed only once their record is durable.
+    /// was due as a checkpoint. The state may be a little ahead of the log: [`Recovered::check_state`].
     #[must_use]
     pub fn new(
         config: NodeConfig,
@@ -200,7 +203,9 @@ impl Node {
             early_payloads: BTreeMap::new(),
             unverified: Vec::new(),
             last_seq: LogSeq(0),
+            asked: LogSeq(0),
             durable: LogSeq(0),
+            resumed_at: executed,
             quorum_round: Round(0),
             dag_changed: true,
             versions: Versions::new(&committee, config.authority, config.protocol),
@@ -209,7 +214,7 @@ impl Node {
             committee,
             config,
         };
-        node.resume(recovered, executed, checkpoint);
+        node.resume(recovered, checkpoint);
         node
     }
 
@@ -325,6 +330,14 @@ impl Node {
         self.checkpoints.settle(out);
         if let Some(reason) = self.checkpoints.divergence() {
             self.halt(reason, out);
+        }
+    }
+
+    /// Asks for everything up to a record to be made durable, unless that was asked for.
+    pub(super) fn sync(&mut self, seq: LogSeq, out: &mut Vec<Effect>) {
+        if seq > self.asked {
+            self.asked = seq;
+            out.push(Effect::Sync(seq));
         }
     }
 
@@ -488,7 +501,7 @@ impl Node {
         let seq = self.append(LogRecord::Payload { block, bytes: payload.bytes().clone() }, out);
         if committed {
             // Its commit waits for it, and is executed only from what is durable.
-            out.push(Effect::Sync(seq));
+            self.sync(seq, out);
         }
         self.fetcher.got_payload(now, from, &block);
         let available = self.dag.set_payload(&block, Arc::clone(&payload), seq);

@@ -23,9 +23,10 @@ mod versions;
 
 pub use certificates::{Certificate, CertifiedCommits};
 pub use checkpoints::CertifiedHead;
+pub use commits::STATE_AHEAD_MAX;
 pub use effect::{Effect, Input, LogKey, LogRecord, RecordKind, Reply};
 pub use fetcher::serve_from_log;
 pub use machine::{Node, NodeConfig, NodeStats, Now};
 pub use memory::memory_bytes_min;
 pub use pace::{COMMIT_ROUNDS, Pace};
-pub use recovery::{RecoverError, Recovered};
+pub use recovery::{RecoverError, Recovered, StateAhead};

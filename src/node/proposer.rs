@@ -102,6 +102,11 @@ impl Proposer {
         self.outbox.iter().any(|(_, header, _)| header.reference() == *block)
     }
 
+    /// The record of the last own block that may not leave yet; 0 if all have left.
+    pub(super) fn held_back_up_to(&self) -> LogSeq {
+        self.outbox.back().map_or(LogSeq(0), |(seq, _, _)| *seq)
+    }
+
     /// Last own block that is durable.
     pub(super) fn latest_sent(&self) -> Option<&VerifiedHeader> {
         self.latest_sent.as_ref()
@@ -392,7 +397,7 @@ impl Node {
         );
         self.proposer.adopt(block);
         self.proposer.outbox.push_back((seq, header, payload));
-        out.push(Effect::Sync(seq));
+        self.sync(seq, out);
     }
 
     /// What the next header tells the others, in the order of kinds.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::certificates::Certificate;
+use super::commits::STATE_AHEAD_MAX;
 use super::effect::{LogKey, RecordKind};
 use super::machine::{Node, Now};
 use super::rejoin::Rejoin;
@@ -33,6 +34,19 @@ pub struct RecoverError {
     pub why: String,
 }
 
+/// The state was not made from this log.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "the state holds commit {executed}, and the block log, which ends at commit {found}, is not what led there: the log is lost \
+     or an old copy of it; move the data folder away and start again, the validator fetches everything from the others"
+)]
+pub struct StateAhead {
+    /// Last commit of the state.
+    pub executed: CommitIndex,
+    /// Last commit of the log.
+    pub found: CommitIndex,
+}
+
 /// Collects the records of the log, in order, and keeps what the node needs to go on: blocks above garbage collection,
 /// commits that are not executed, the last own block.
 #[derive(Debug)]
@@ -46,7 +60,7 @@ pub struct Recovered {
     headers: BTreeMap<BlockRef, VerifiedHeader>,
     payloads: BTreeMap<BlockRef, (LogSeq, Bytes)>,
     committed: BTreeMap<BlockRef, CommitIndex>,
-    pending: Vec<(Commit, LogSeq)>,
+    pending: Vec<Commit>,
     /// Lowest round of a block in them.
     oldest_pending: Option<Round>,
     last_commit: Option<Commit>,
@@ -110,7 +124,7 @@ impl Recovered {
             RecordKind::Commit => {
                 let commit =
                     Commit::decode(&bytes).map_err(|error: CommitDecodeError| fail(error.to_string()))?;
-                self.commit(seq, commit);
+                self.commit(commit);
             }
             // Kept for peers alone.
             RecordKind::Certificate => {
@@ -126,7 +140,7 @@ impl Recovered {
         Ok(())
     }
 
-    fn commit(&mut self, seq: LogSeq, commit: Commit) {
+    fn commit(&mut self, commit: Commit) {
         self.schedule.on_commit(&commit);
         for block in &commit.blocks {
             self.committed.insert(*block, commit.index);
@@ -134,7 +148,7 @@ impl Recovered {
         if commit.index > self.executed {
             let first = commit.blocks.first().map(|block| block.round);
             self.oldest_pending = [self.oldest_pending, first].into_iter().flatten().min();
-            self.pending.push((commit.clone(), seq));
+            self.pending.push(commit.clone());
         }
         let mut gc_round = Round(commit.leader.round.0.saturating_sub(self.gc_depth));
         if let Some(oldest) = self.oldest_pending {
@@ -158,6 +172,17 @@ impl Recovered {
     #[must_use]
     pub fn has_lost_log(&self, first_life: bool) -> bool {
         self.lost(first_life) == Some(Round(0))
+    }
+
+    /// Whether the state can be what this log led to: at most [`STATE_AHEAD_MAX`] commits ahead of it, and made from payloads
+    /// that it holds. `last_payload` is the record of the last one that was executed.
+    ///
+    /// # Errors
+    /// If it cannot: the log is lost, or an old copy of it is in its place.
+    pub fn check_state(&self, last_payload: Option<LogSeq>) -> Result<(), StateAhead> {
+        let found = self.last_commit.as_ref().map_or(CommitIndex(0), |commit| commit.index);
+        let is_ahead = self.executed.0 > found.0 + STATE_AHEAD_MAX || last_payload > Some(self.last_seq);
+        if is_ahead { Err(StateAhead { executed: self.executed, found }) } else { Ok(()) }
     }
 
     /// Last commit found.
@@ -194,12 +219,11 @@ impl LogKey {
 
 impl Node {
     /// Puts what the log held into place.
-    pub(super) fn resume(&mut self, recovered: Recovered, executed: LedgerHead, checkpoint: LedgerHead) {
-        let found = recovered.last_commit.as_ref().map_or(CommitIndex(0), |commit| commit.index);
-        assert!(executed.commit <= found, "the state holds commit {}, the log only {found}", executed.commit);
+    pub(super) fn resume(&mut self, recovered: Recovered, checkpoint: LedgerHead) {
         self.last_seq = recovered.last_seq;
+        self.asked = recovered.last_seq;
         self.durable = recovered.last_seq;
-        self.stats.executed = executed.commit;
+        self.stats.executed = self.resumed_at.commit;
         let first = recovered.headers.keys().next().map_or(Round(0), |block| block.round.previous());
         if let Some(commit) = &recovered.last_commit {
             self.linearizer.resume(commit);
@@ -225,9 +249,9 @@ impl Node {
                 self.proposer.adopt(own.reference());
             }
         }
-        for (commit, seq) in recovered.pending {
+        for commit in recovered.pending {
             let transactions = self.transactions_of(&commit);
-            self.commits.push(commit, seq, transactions);
+            self.commits.push(commit, LogSeq(0), transactions);
         }
     }
 

@@ -122,7 +122,7 @@ impl Node {
         self.rejoin.asking = None;
         // An own block is durable only after this.
         let seq = self.append(LogRecord::Rejoin(self.rejoin.floor), out);
-        out.push(Effect::Sync(seq));
+        self.sync(seq, out);
         true
     }
 

@@ -194,6 +194,9 @@ impl Host {
             read.unwrap_or_else(|error| panic!("a simulated log holds what was written: {error}"));
             Ok(())
         })?;
+        if let Err(why) = recovered.check_state(executor.last_payload()?) {
+            panic!("{why}");
+        }
         let config = NodeConfig {
             authority,
             consensus_key: SecretKey::from_seed(&self.seeds.consensus),

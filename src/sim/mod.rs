@@ -30,6 +30,8 @@ mod random;
 mod regions;
 mod settle;
 mod setup;
+#[cfg(test)]
+mod state_ahead_tests;
 mod taken;
 #[cfg(test)]
 mod tests;

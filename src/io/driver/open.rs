@@ -41,7 +41,8 @@ use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfi
 use crate::log::LogOptions;
 use crate::mempool::{MempoolLimits, Ticket};
 use crate::node::{
-    COMMIT_ROUNDS, Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered, memory_bytes_min,
+    COMMIT_ROUNDS, Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered, StateAhead,
+    memory_bytes_min,
 };
 use crate::proof::checkpoint::CheckpointKeys;
 use crate::types::{AuthorityIndex, CommitIndex, LogSeq, PROTOCOL_VERSION};
@@ -89,16 +90,8 @@ pub enum StartError {
     )]
     LostLog,
     /// The block log is lost, and the state beside it is not.
-    #[error(
-        "the state holds commit {executed} and the block log only commit {found}: the log is lost; move the data folder away \
-         and start again, the validator fetches everything from the others"
-    )]
-    StateAhead {
-        /// Last commit of the state.
-        executed: CommitIndex,
-        /// Last commit of the log.
-        found: CommitIndex,
-    },
+    #[error("{0}")]
+    StateAhead(#[from] StateAhead),
     /// Verification threads.
     #[error("{0}")]
     Pool(#[from] PoolStartError),
@@ -184,10 +177,7 @@ fn check_lost_log(
     own: AuthorityIndex,
     first_life: bool,
 ) -> Result<(), StartError> {
-    let (executed, found) = (data.executor.head().commit, data.last_commit());
-    if executed > found {
-        return Err(StartError::StateAhead { executed, found });
-    }
+    data.recovered.check_state(data.executor.last_payload()?)?;
     if !data.recovered.has_lost_log(first_life) {
         return Ok(());
     }
