@@ -204,8 +204,8 @@ pub struct Rounds {
     pub leader_timeout_ms: u64,
     /// How long to wait for it at most, however late leaders were measured to be.
     pub leader_timeout_max_ms: u64,
-    /// Least time between two own blocks, on the average of three: they are made in beats of three, with one pause.
-    pub min_round_interval_ms: u64,
+    /// Least time between the first own blocks of two beats: rounds come in threes, with one pause.
+    pub beat_ms: u64,
     /// Time between two own blocks when there is nothing to order.
     pub idle_round_interval_ms: u64,
 }
@@ -215,7 +215,7 @@ impl Default for Rounds {
         Self {
             leader_timeout_ms: 100,
             leader_timeout_max_ms: 10_000,
-            min_round_interval_ms: 2,
+            beat_ms: 8,
             idle_round_interval_ms: 250,
         }
     }
@@ -334,13 +334,8 @@ impl NodeConfig {
             ),
             ("rounds.leader_timeout_ms", rounds.leader_timeout_ms, 10, 60_000),
             ("rounds.leader_timeout_max_ms", rounds.leader_timeout_max_ms, rounds.leader_timeout_ms, 600_000),
-            ("rounds.min_round_interval_ms", rounds.min_round_interval_ms, 1, rounds.leader_timeout_ms),
-            (
-                "rounds.idle_round_interval_ms",
-                rounds.idle_round_interval_ms,
-                rounds.min_round_interval_ms,
-                60_000,
-            ),
+            ("rounds.beat_ms", rounds.beat_ms, 1, rounds.leader_timeout_ms),
+            ("rounds.idle_round_interval_ms", rounds.idle_round_interval_ms, rounds.beat_ms, 60_000),
             ("log.segment_bytes", self.log.segment_bytes, 16 << 20, 1 << 30),
         ];
         let out = ranges.into_iter().find(|(_, value, min, max)| !(min..=max).contains(&value));

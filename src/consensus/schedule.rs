@@ -1,5 +1,6 @@
 //! Which validators lead a round.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use crate::types::{AuthorityIndex, Round, Stake};
 /// Decisions stay right with any number from 0 on; with the few rounds that commits need to follow, nearly no slot has to be
 /// decided twice and proposers agree whom to wait for.
 const NOTICE_ROUNDS: u64 = 8;
+/// Rounds whose first leader is remembered; two in a row have different places.
+const PRIMARIES: usize = 4;
 /// Who has fewer timely blocks in a window than three quarters of the best loses its slots in the next.
 const TIMELY_QUARTERS: u64 = 3;
 
@@ -26,6 +29,9 @@ pub struct LeaderSchedule {
     committee: Arc<Committee>,
     leaders_per_round: usize,
     reputation: Option<Reputation>,
+    /// First leaders of the rounds that were asked for last, each in the place of its round: a proposer asks for two of them
+    /// whenever it looks whether it may go on.
+    primaries: Cell<[Option<(Round, AuthorityIndex)>; PRIMARIES]>,
 }
 
 /// A function of the commits heard so far, and of nothing else.
@@ -50,7 +56,7 @@ impl LeaderSchedule {
             (1..=committee.size()).contains(&leaders_per_round),
             "{leaders_per_round} leaders each round"
         );
-        Self { committee, leaders_per_round, reputation: None }
+        Self { committee, leaders_per_round, reputation: None, primaries: Cell::default() }
     }
 
     /// The schedule of a network before its first commit.
@@ -95,7 +101,17 @@ impl LeaderSchedule {
     /// The first leader of a round: the one that proposers wait for.
     #[must_use]
     pub fn primary(&self, round: Round) -> AuthorityIndex {
-        self.draw(round, 1)[0]
+        let at = usize::try_from(round.0 % PRIMARIES as u64).unwrap_or(0);
+        let mut primaries = self.primaries.get();
+        match primaries[at] {
+            Some((of, leader)) if of == round => leader,
+            _ => {
+                let leader = self.draw(round, 1)[0];
+                primaries[at] = Some((round, leader));
+                self.primaries.set(primaries);
+                leader
+            }
+        }
     }
 
     /// Whether the schedule of later rounds may change by the commit of a leader of this round.
@@ -121,7 +137,12 @@ impl LeaderSchedule {
                 *block == commit.leader || block.round == before && !leaders_before.contains(block.author);
             reputation.timely[block.author.as_usize()] += u64::from(timely);
         }
-        reputation.ends_at(commit.leader.round) && reputation.end_window(&self.committee, commit.leader.round)
+        let changes = reputation.ends_at(commit.leader.round)
+            && reputation.end_window(&self.committee, commit.leader.round);
+        if changes {
+            self.primaries.take();
+        }
+        changes
     }
 
     /// The first `count` of the sample for a round.

@@ -364,11 +364,13 @@ impl DagState {
             return Vec::new();
         }
         self.gc_round = round;
-        let kept = self.rows.split_off(&round.next());
-        let gone = std::mem::replace(&mut self.rows, kept);
         let mut orphans = Vec::new();
         let mut waiting = BTreeSet::new();
-        for (block, entry) in gone.into_values().flat_map(Row::into_blocks) {
+        let rows = &mut self.rows;
+        let gone = std::iter::from_fn(|| {
+            rows.first_entry().filter(|row| *row.key() <= round).map(|row| row.remove())
+        });
+        for (block, entry) in gone.flat_map(Row::into_blocks) {
             self.blocks -= 1;
             self.header_bytes -= held_bytes(&entry.header);
             self.payload_bytes -= entry.payload.as_ref().map_or(0, |payload| payload.bytes().len());

@@ -89,9 +89,9 @@
 //!
 //! **Pace.** While there is something to order (transactions in the pool or in uncommitted blocks, a checkpoint vote), rounds come
 //! in beats of three, one whose number is a multiple of three and the two after it: a validator makes its block of the first at
-//! least three times `min_round_interval_us` after its block of the first of the beat before, and the others as soon as it may.
+//! least `beat_us` after its block of the first of the beat before, and the others as soon as it may.
 //! Three rounds are what it takes to commit a block. Evenly spread, as many rounds would cost as much, and a transaction would wait for
-//! two and a half intervals; so it waits for one and a half, and for what the rounds themselves take. While there is nothing,
+//! five sixths of a beat; so it waits for half of one, and for what the rounds themselves take. While there is nothing,
 //! `idle_round_interval_us` pass between two own blocks, so that an idle network costs little and a first transaction wakes it.
 //! C3 waits for neither. On lines on which three rounds take longer than a beat there is no pause.
 //!

@@ -12,8 +12,8 @@ pub struct Pace {
     pub leader_timeout_min_us: u64,
     /// Longest, whatever was measured and however often it was in vain.
     pub leader_timeout_max_us: u64,
-    /// Least time between two own blocks while there is something to order, on the average of a beat.
-    pub min_round_interval_us: u64,
+    /// Least time between the first own blocks of two beats while there is something to order.
+    pub beat_us: u64,
     /// Rounds of a beat, at least 1: they follow each other at once and then pause together. With [`COMMIT_ROUNDS`], a
     /// transaction waits for part of one pause; were they evenly spread, for part of one and for two more.
     pub beat_rounds: u64,
@@ -30,7 +30,7 @@ impl Default for Pace {
         Self {
             leader_timeout_min_us: 100_000,
             leader_timeout_max_us: 10_000_000,
-            min_round_interval_us: 4_000,
+            beat_us: 4_000,
             beat_rounds: 1,
             idle_round_interval_us: 100_000,
             fetch_timeout_us: 500_000,

@@ -265,7 +265,7 @@ impl Node {
         let earliest = if !self.has_work() {
             self.proposer.last_created_us + pace.idle_round_interval_us
         } else if pace.begins_beat(round) {
-            self.proposer.last_beat_us + pace.beat_rounds * pace.min_round_interval_us
+            self.proposer.last_beat_us + pace.beat_us
         } else {
             0
         };

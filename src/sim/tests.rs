@@ -77,10 +77,10 @@ fn rounds_come_in_beats_of_three() {
         rounds().filter(|round| round % 3 == 0).filter_map(|round| gap(round, round + 3)).collect();
     let quick = rounds()
         .filter(|round| round % 3 != 0)
-        .filter(|round| gap(round - 1, *round).is_some_and(|us| us < pace.min_round_interval_us / 2));
+        .filter(|round| gap(round - 1, *round).is_some_and(|us| us < pace.beat_us / 2));
     // The others may be a little ahead and take this one along.
     let least = starts.iter().min().copied().unwrap_or_default();
-    assert!(least + 1_000 >= 3 * pace.min_round_interval_us, "two beats began {least} us apart");
+    assert!(least + 1_000 >= 3 * pace.beat_us, "two beats began {least} us apart");
     assert!(2 * quick.count() > starts.len(), "the rounds of a beat follow each other at once");
 }
 

@@ -16,7 +16,7 @@ use crate::node::Pace;
 const PACE: Pace = Pace {
     leader_timeout_min_us: 20_000,
     leader_timeout_max_us: 200_000,
-    min_round_interval_us: 3_000,
+    beat_us: 3_000,
     beat_rounds: 1,
     idle_round_interval_us: 8_000,
     fetch_timeout_us: 25_000,

@@ -123,7 +123,9 @@ impl World {
         let mut random = Random::new(seed);
         let genesis = Arc::new(genesis(seed, config.validators, random.between(300, 3_000)));
         let network = config.network.unwrap_or_else(|| draw_network(&mut random, config));
-        let pace = Pace { beat_rounds: config.beat_rounds, ..Pace::default() };
+        let single = Pace::default();
+        let pace =
+            Pace { beat_us: config.beat_rounds * single.beat_us, beat_rounds: config.beat_rounds, ..single };
         let skew = i64::try_from(config.clock_skew_ms).unwrap_or(i64::MAX);
         let hosts: Vec<Host> = (0..config.validators)
             .chain(cast.twins.iter().copied())

@@ -220,7 +220,7 @@ fn node_config(
         pace: Pace {
             leader_timeout_min_us: us(values.rounds.leader_timeout_ms),
             leader_timeout_max_us: us(values.rounds.leader_timeout_max_ms),
-            min_round_interval_us: us(values.rounds.min_round_interval_ms),
+            beat_us: us(values.rounds.beat_ms),
             beat_rounds: COMMIT_ROUNDS,
             idle_round_interval_us: us(values.rounds.idle_round_interval_ms),
             ..Pace::default()

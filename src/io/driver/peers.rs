@@ -214,6 +214,8 @@ impl Pump {
     /// The same as a task, until nothing can come any more.
     pub(super) async fn run_as_task(mut self) {
         while let Some(event) = self.events.recv().await {
+            // What else has come in is read first: it is verified as one batch then, and the core is woken once.
+            tokio::task::yield_now().await;
             let mut work = Vec::new();
             self.begin(event, &mut work);
             self.gather_more(&mut work);

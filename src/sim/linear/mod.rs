@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn who_was_away_comes_back_over_blocks_of_an_equivocator() {
         let (_, judged) =
-            run(79, &SimConfig::default(), 12, true).unwrap_or_else(|violation| panic!("{violation}"));
+            run(343, &SimConfig::default(), 12, true).unwrap_or_else(|violation| panic!("{violation}"));
         assert!(judged.transactions > 100);
     }
 }

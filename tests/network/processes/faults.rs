@@ -12,8 +12,8 @@ const ROUNDS_AWAY: u64 = 2_000;
 
 /// Rounds follow each other as fast as they can.
 fn quick(toml: &mut String) {
-    let slow = toml.lines().find(|line| line.starts_with("min_round_interval_ms")).unwrap().to_owned();
-    *toml = toml.replace(&slow, "min_round_interval_ms = 1");
+    let slow = toml.lines().find(|line| line.starts_with("beat_ms")).unwrap().to_owned();
+    *toml = toml.replace(&slow, "beat_ms = 3");
 }
 
 fn signal(network: &mut LocalNetwork, index: usize, signal: Signal) {
