@@ -58,7 +58,8 @@
 //!   our own bugs.
 //! - **Each value has one encoding.** Decoders refuse every other, trailing bytes included.
 //! - **One rule decides signatures**, [`crypto::Verifier`], alone and in batches, on every code path.
-//! - **An own block is durable before it leaves, a commit before it is executed, and both before a client hears "final".**
+//! - **An own block is durable before it leaves; own blocks and payloads are before a commit that rests on them is executed, and so
+//!   before a client hears "final".**
 //! - **Order and state depend on blocks alone**, not on when or in which order they came.
 //! - **Memory is bounded** by limits and by garbage collection, whatever peers and clients send.
 //! - **`unsafe` has two places**, the reader of mapped log segments in `io::disk` and the AVX-512 engine below [`crypto`], which

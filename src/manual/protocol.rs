@@ -173,19 +173,29 @@
 //!    the order in which the node took it in. A prefix of the log is therefore closed: it holds the ancestors of
 //!    what it holds.
 //! 2. An own block leaves when its records are **synced**, and not before.
-//! 3. A commit is executed when its record is synced and its payloads are here and checked.
+//! 3. A commit is executed when its payloads are here, checked and synced, and with them every own block made before it was decided.
+//!    Its own record is not waited for.
 //! 4. A client hears *final* when its transaction's commit was executed.
 //!
 //! From 2: after a crash the log holds every own block that anybody may have seen, the node goes on behind the last one, and no
-//! round is signed twice. From 3: the state never knows of a commit that the log does not. A failed write or sync ends the
+//! round is signed twice. A failed write or sync ends the
 //! process; nothing is tried again on a disk that has failed.
+//!
+//! *Why 3 is enough.* A decision rests on blocks of a quorum. By 2 each of its honest authors holds its own block on disk, and what that
+//! names, before anybody else sees it; rule 3 says the same of the own one. So when all lose their power at once, what is left of
+//! the DAG still leads everybody to the same commit, and a transaction whose client heard *final* is in it. What may be lost is
+//! the record: then the state is ahead of the log, by [`crate::node::STATE_AHEAD_MAX`] commits at most. To wait for the record
+//! would cost a sync for two of three rounds, and its time.
 //!
 //! # Recovery
 //! [`crate::node::Recovered`] reads the log from the front and keeps the headers and payloads above garbage collection, the
 //! commits that the state has not executed, and the last own block. The node then enters the headers into an empty DAG,
 //! marks what is committed, gives payloads that wait for execution to the pipeline again (verdicts are kept in memory alone),
 //! asks for payloads that it never had, and runs the commit rule from the slot behind the last commit. Slots that
-//! were skipped there before are skipped again: the same DAG gives the same decisions.
+//! were skipped there before are skipped again: the same DAG gives the same decisions. A commit that the state holds already and
+//! the log does not is decided again and passed over; should the last of them have another digest than the state was made by,
+//! the validator halts. A state that is further ahead, or was made from a payload that the log does not hold, shows that the
+//! log was lost or is an old copy: the program refuses to start.
 //!
 //! **A lost log.** A file `unused` beside the keys says that they have never signed; it is removed, durably, before the first
 //! header leaves. Keys without that file and a log without an own block mean that the log was lost, and that rounds may be
