@@ -12,6 +12,10 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 use salus::proof::merkle::{leaf_hash, leaf_hashes, node_hash, node_hashes, root_of, root_of_data};
 use salus::types::{NodeHash, STUB_BYTES, tx_id, tx_ids};
 
+/// As in the program, since what is hashed at a time is allocated.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const MESSAGES: usize = 1_024;
 const LEAVES: usize = 1_000_000;
 

@@ -13,6 +13,7 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(super) struct Progress {
     bar: ProgressBar,
     start: Instant,
+    on_terminal: bool,
 }
 
 impl Progress {
@@ -22,13 +23,13 @@ impl Progress {
         bar.set_style(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
-        Self { bar, start: Instant::now() }
+        Self { bar, start: Instant::now(), on_terminal: std::io::stderr().is_terminal() }
     }
 
     /// So much more is done.
     pub(super) fn add(&self, done: u64) {
         self.bar.inc(done);
-        if self.bar.is_hidden() && self.start.elapsed() > QUIET && std::io::stderr().is_terminal() {
+        if self.on_terminal && self.bar.is_hidden() && self.start.elapsed() > QUIET {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
     }

@@ -96,7 +96,8 @@
 //!
 //! `algorithm` is `blake3` or `sha256`. Entries ascend by the bytes of their paths, each path once; a symbolic link is listed by
 //! its target. `root` is that of the RFC 9162 tree whose leaves are the entries, each without comma and line break: one hash for
-//! everything, from which a path of hashes proves a single file.
+//! everything, from which a path of hashes proves a single file. Hashes without a key do not go on the ledger
+//! ([`super::records`]): what can be anchored of a manifest is a commitment to it.
 //!
 //! # State
 //! A binary Merkle trie over 32-byte keys ([`crate::execute::StateProof`]):

@@ -31,10 +31,10 @@ EXAMPLES
   Has anything changed since?
       salus hash export | diff export.json -
 
-  Names are those of the command line, so give relative paths for a manifest that others can repeat.
-  Folders are searched without following symbolic links: a link is listed with its target. Empty folders
-  are not listed. Pipes, sockets, devices, names that are not UTF-8 and files that change while they are
-  read are refused: a manifest is of everything, or there is none.
+  Names are those of the command line: give relative paths for a manifest that others can repeat.
+  Symbolic links below a folder are not followed, but listed with their target. Empty folders are
+  not listed. Pipes, sockets, devices, names that are not UTF-8 and files that change while they
+  are read are refused: a manifest is of everything, or there is none.
 
   Exit code 0: done. 2: something cannot be read or written, or changed; such a file is named.";
 

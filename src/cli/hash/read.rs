@@ -60,10 +60,10 @@ pub(super) fn hash_all(
     for (name, _) in files.iter().filter(|file| shared_out(file)) {
         large.push(Source::open(name)?.shared_out(progress)?);
     }
-    let small = files.par_iter().filter(|file| !shared_out(file)).map_init(
-        || vec![0; PART_BYTES],
-        |buffer, (name, _)| Source::open(name)?.in_order(algorithm, buffer, progress),
-    );
+    let small = files
+        .par_iter()
+        .filter(|file| !shared_out(file))
+        .map_init(Vec::new, |buffer, (name, _)| Source::open(name)?.in_order(algorithm, buffer, progress));
     let small: Vec<Hashed> = small.collect::<Result<_, CliError>>()?;
     let (mut large, mut small) = (large.into_iter(), small.into_iter());
     let in_order = files.iter().map(|file| if shared_out(file) { large.next() } else { small.next() });
@@ -100,7 +100,7 @@ impl<'a> Source<'a> {
     pub(super) fn in_order(
         self,
         algorithm: Algorithm,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
         progress: &Progress,
     ) -> Result<Hashed, CliError> {
         let hash = match algorithm {
@@ -125,18 +125,15 @@ impl<'a> Source<'a> {
         let parts = self.before.bytes.div_ceil(PART_BYTES as u64);
         if parts < 2 {
             // It has become smaller since it was found.
-            return self.in_order(Algorithm::Blake3, &mut vec![0; PART_BYTES], progress);
+            return self.in_order(Algorithm::Blake3, &mut Vec::new(), progress);
         }
-        let subtrees = (0..parts).into_par_iter().map_init(
-            || vec![0; PART_BYTES],
-            |buffer, part| {
-                let at = part * PART_BYTES as u64;
-                let bytes = self.read_part(at, buffer)?;
-                progress.add(bytes.len() as u64);
-                let mut hasher = blake3::Hasher::new();
-                Ok(hasher.set_input_offset(at).update(bytes).finalize_non_root())
-            },
-        );
+        let subtrees = (0..parts).into_par_iter().map_init(Vec::new, |buffer, part| {
+            let at = part * PART_BYTES as u64;
+            let bytes = self.read_part(at, buffer)?;
+            progress.add(bytes.len() as u64);
+            let mut hasher = blake3::Hasher::new();
+            Ok(hasher.set_input_offset(at).update(bytes).finalize_non_root())
+        });
         let subtrees: Vec<ChainingValue> = subtrees.collect::<Result<_, CliError>>()?;
         let (left, right) = halves(&subtrees);
         let root = merge_subtrees_root(&merged(left), &merged(right), Mode::Hash);
@@ -145,7 +142,7 @@ impl<'a> Source<'a> {
 
     fn each_part(
         &self,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
         progress: &Progress,
         mut update: impl FnMut(&[u8]),
     ) -> Result<(), CliError> {
@@ -159,10 +156,14 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Fills the buffer from a position on, or as far as the file goes.
-    fn read_part<'b>(&self, at: u64, buffer: &'b mut [u8]) -> Result<&'b [u8], CliError> {
+    /// Reads a part from a position on, or as far as the file goes. The buffer grows to what its files need.
+    fn read_part<'b>(&self, at: u64, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], CliError> {
         let rest = usize::try_from(self.before.bytes - at).unwrap_or(usize::MAX);
-        let part = &mut buffer[..rest.min(PART_BYTES)];
+        let wanted = rest.min(PART_BYTES);
+        if buffer.len() < wanted {
+            buffer.resize(wanted, 0);
+        }
+        let part = &mut buffer[..wanted];
         match self.file.read_exact_at(part, at) {
             Ok(()) => Ok(part),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(changed(self.name)),

@@ -190,7 +190,7 @@ fn a_file_that_changes_while_it_is_read_is_refused() {
             change(&file);
             let hashed = match algorithm {
                 None => source.shared_out(&progress),
-                Some(algorithm) => source.in_order(algorithm, &mut vec![0; PART_BYTES], &progress),
+                Some(algorithm) => source.in_order(algorithm, &mut Vec::new(), &progress),
             };
             let error = hashed.unwrap_err().to_string();
             assert!(error.starts_with(&format!("error: {path} changed while it was read\n")), "{error}");
