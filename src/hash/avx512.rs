@@ -170,6 +170,7 @@ macro_rules! for_each_word {
         })*
     };
 }
+pub(crate) use for_each_word;
 
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -8,6 +8,9 @@ mod avx512;
 
 use std::cmp::Reverse;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::for_each_word;
+
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of a hash.
