@@ -41,10 +41,10 @@
 //! | [`cli`] | the commands | |
 //!
 //! Under them lies the ground floor: [`codec`] (bounded, canonical bytes), [`limits`] (every bound in one place),
-//! [`types`] (formats), [`error`] (who has to act), [`committee`] (validators and thresholds), [`crypto`] (keys, domains,
+//! [`hash`] (SHA-256 of many messages at once), [`types`] (formats), [`error`] (who has to act), [`committee`] (validators and thresholds), [`crypto`] (keys, domains,
 //! the one signature rule), [`genesis`] (what all agree on beforehand), [`config`] (what one operator chooses).
 //!
-//! Imports point down. From the ground up: `planted`, `codec`, `limits`, `types` with `error`, `committee`, `crypto`, `genesis`,
+//! Imports point down. From the ground up: `planted`, `codec`, `limits`, `hash`, `types` with `error`, `committee`, `crypto`, `genesis`,
 //! `config`, `proof`, `execute`, `ingress`, `verify`, `mempool`, `dag`, `consensus`, `log`, `node`, `serve`, `gateway`,
 //! `sim`, `io`, `cli`. So the order of imports is not the order of the way: `execute` owns the Merkle log that `proof`
 //! defines, and the directory of registered keys that `ingress` and `verify` read. `types` and `error` know each other
@@ -53,6 +53,7 @@
 //! # Invariants
 //! - **Everything but `io`, `cli` and the tools is deterministic.** The same inputs in the same order give the same
 //!   effects, bit for bit. No clock, no thread, no file, no hash map's order; `clippy.toml` and `tests/tidy.rs` refuse them.
+//!   [`proof::merkle::root_of_data`], which no validator calls, shares its work out to threads and gives the one root there is.
 //! - **What comes from outside is data, never a reason to panic.** It is decoded by [`codec`], within [`limits`], into types
 //!   whose existence means that the check was made ([`dag::VerifiedHeader`], [`ingress::PendingTx`]). Assertions are for
 //!   our own bugs.
@@ -62,8 +63,8 @@
 //!   before a client hears "final".**
 //! - **Order and state depend on blocks alone**, not on when or in which order they came.
 //! - **Memory is bounded** by limits and by garbage collection, whatever peers and clients send.
-//! - **`unsafe` has two places**, the reader of mapped log segments in `io::disk` and the AVX-512 engine below [`crypto`], which
-//!   is entered, loads and stores by it, and an argument for each block.
+//! - **`unsafe` has three places**, the reader of mapped log segments in `io::disk` and the AVX-512 engines below [`crypto`] and
+//!   [`hash`], which are entered, load and store by it, and an argument for each block.
 
 pub mod cli;
 pub mod codec;
@@ -76,6 +77,7 @@ pub mod error;
 pub mod execute;
 pub mod gateway;
 pub mod genesis;
+pub mod hash;
 pub mod ingress;
 pub mod io;
 pub mod limits;

@@ -1,17 +1,16 @@
 //! `salus log check`.
 
 use std::fs::File;
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::CliError;
+use super::progress::Progress;
 use crate::error::StorageError;
 use crate::io::files::LOCK_FILE;
 use crate::log::{CheckReport, Disk, DiskFile, check};
@@ -19,8 +18,6 @@ use crate::node::RecordKind;
 
 /// Folder of the block log in a data folder.
 const BLOCKS: &str = "blocks";
-/// A check that takes longer shows how far it is.
-const QUIET: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -64,7 +61,7 @@ fn check_folder(dir: &Path, out: &mut dyn Write) -> Result<(), CliError> {
     let _lock = lock(&blocks)?;
     let disk = ReadDisk::new(blocks.clone()).map_err(|error| unable(&error))?;
     let report = check(&disk, None);
-    disk.progress.bar.finish_and_clear();
+    disk.progress.finish();
     match report {
         Ok(CheckReport { network: None, .. }) => Err(CliError::unable_hint(
             format!("{} holds no block log", blocks.display()),
@@ -130,22 +127,6 @@ fn show(blocks: &Path, report: &CheckReport, out: &mut dyn Write) -> Result<(), 
     Ok(())
 }
 
-/// Shows how far the reading is, from [`QUIET`] on.
-#[derive(Clone)]
-struct Progress {
-    bar: ProgressBar,
-    start: Instant,
-}
-
-impl Progress {
-    fn read(&self, bytes: usize) {
-        self.bar.inc(bytes as u64);
-        if self.bar.is_hidden() && self.start.elapsed() > QUIET && std::io::stderr().is_terminal() {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-    }
-}
-
 /// A folder that is only read: checking works on a read-only copy, and cannot change what it checks.
 struct ReadDisk {
     folder: PathBuf,
@@ -162,10 +143,8 @@ impl ReadDisk {
             Ok(total)
         };
         let total = total().map_err(|error| StorageError::io("cannot read", &folder, error))?;
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("checking {bytes} of {total_bytes} {wide_bar} {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Ok(Self { folder, progress: Progress { bar, start: Instant::now() } })
+        let progress = Progress::new("checking {bytes} of {total_bytes} {wide_bar} {eta}", Some(total));
+        Ok(Self { folder, progress })
     }
 }
 
@@ -233,7 +212,7 @@ impl DiskFile for ReadFile {
     }
 
     fn read_at(&self, at: u64, out: &mut [u8]) -> Result<(), StorageError> {
-        self.progress.read(out.len());
+        self.progress.add(out.len() as u64);
         let read = self.file.read_exact_at(out, at);
         read.map_err(|error| StorageError::io("cannot read", &self.path, error))
     }

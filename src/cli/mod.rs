@@ -13,12 +13,14 @@ pub mod demo;
 mod error;
 mod files;
 pub mod genesis;
+pub mod hash;
 pub mod keygen;
 pub mod log;
 pub mod network;
 pub mod node;
 mod node_client;
 pub mod org_key;
+mod progress;
 pub mod proof;
 mod signer_state;
 pub mod submit;
@@ -55,6 +57,8 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Make or show a genesis file: what all validators of a network agree on before the first block
     Genesis(genesis::GenesisArgs),
+    /// Hash files and folders on all cores, into a manifest
+    Hash(hash::HashArgs),
     /// Make the keys of a validator or of an organisation
     Keygen(keygen::KeygenArgs),
     /// Look at a validator's data folder: check every record and every checksum
@@ -89,6 +93,7 @@ fn execute(command: Command, out: &mut dyn std::io::Write) -> Result<(), CliErro
     match command {
         Command::Demo(args) => demo::run(&args, out),
         Command::Genesis(args) => genesis::run(args, out),
+        Command::Hash(args) => hash::run(&args, out),
         Command::Keygen(args) => keygen::run(&args, out),
         Command::Log(args) => log::run(&args, out),
         Command::Node(args) => node::run(&args, out),

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::CliError;
+use super::hash::MANIFEST_FORMAT;
 use crate::genesis::GENESIS_FORMAT;
 use crate::types::{STUB_VERSION, TRANSACTION_VERSION};
 
@@ -12,5 +13,6 @@ pub(super) fn run(out: &mut dyn Write) -> Result<(), CliError> {
     writeln!(out, "  genesis      {GENESIS_FORMAT}")?;
     writeln!(out, "  transaction  {TRANSACTION_VERSION}")?;
     writeln!(out, "  log leaf     {STUB_VERSION}")?;
+    writeln!(out, "  manifest     {MANIFEST_FORMAT}")?;
     Ok(())
 }

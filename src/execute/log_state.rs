@@ -4,7 +4,7 @@
 use super::store::{Overlay, Read};
 use super::tables::{self, LeafRecord, Record};
 use crate::error::StorageError;
-use crate::proof::merkle::{leaf_hash, root_of};
+use crate::proof::merkle::{leaf_hashes, root_of};
 use crate::proof::tiles::{TILE_WIDTH, TileId, TileKind, TileReader, TileWrite};
 use crate::types::{LeafIndex, NodeHash, STUB_BYTES};
 
@@ -65,7 +65,7 @@ impl<R: Read> TileReader for StateTiles<R> {
         let bytes = match id.kind {
             TileKind::Hashes { level: 0 } => {
                 let stubs = self.stubs(LeafIndex(first), width)?;
-                stubs.iter().flat_map(|stub| leaf_hash(stub).0).collect()
+                leaf_hashes(&stubs).into_iter().flat_map(|hash| hash.0).collect()
             }
             TileKind::Hashes { level } => self.nodes(level, first, width)?,
             TileKind::Entries => {

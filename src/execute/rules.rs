@@ -40,6 +40,7 @@ use crate::limits::{KEYS_PER_ORG_MAX, TRANSACTION_TIME_SKEW_MS_MAX};
 use crate::types::{
     AccessLog, Body, CommitIndex, ConsentGrant, ConsentRevoke, Digest, KeyAdd, KeyId, Kind, LeafIndex,
     NetworkId, OrgAdmit, OrgId, RecordAnchor, Roles, STUB_BYTES, Stub, TimestampMs, Transaction, TxId,
+    stub_hashes,
 };
 
 /// Number of an organisation's root key.
@@ -129,6 +130,7 @@ impl KeyFacts {
 /// A transaction whose signature holds.
 struct Attributed<'a> {
     tx: &'a Transaction,
+    stub_hash: [u8; 32],
     id: TxId,
     roles: Roles,
     block: &'a CommittedBlock,
@@ -193,9 +195,14 @@ impl<'a, S: Store> Commit<'a, S> {
     fn block(&mut self, block: &CommittedBlock) -> Result<BlockOutcome, StorageError> {
         let n = block.payload.len();
         assert_eq!(n, block.verdicts.len(), "one verdict for each transaction of {}", block.reference);
+        let decoded: Vec<Option<Transaction>> =
+            (0..n).map(|index| Transaction::decode(block.payload.transaction_bytes(index)).ok()).collect();
+        // Ahead for all of them, since many are hashed faster together than those alone that are executed.
+        let mut stub_hashes = stub_hashes(decoded.iter().flatten()).into_iter();
         let mut outcomes = Vec::with_capacity(n);
-        for index in 0..n {
-            let outcome = match self.transaction(block, index) {
+        for (index, tx) in decoded.iter().enumerate() {
+            let hashed = tx.as_ref().and_then(|tx| Some((tx, stub_hashes.next()?)));
+            let outcome = match self.transaction(block, index, hashed) {
                 Ok(outcome) => outcome,
                 Err(Stop::Skip(reason)) => Outcome::Skipped(reason),
                 Err(Stop::Storage(error)) => return Err(error),
@@ -216,12 +223,16 @@ impl<'a, S: Store> Commit<'a, S> {
     }
 
     /// Checks 1 and 2: who made this.
-    fn transaction(&mut self, block: &CommittedBlock, index: usize) -> Result<Outcome, Stop> {
-        let tx = Transaction::decode(block.payload.transaction_bytes(index))
-            .map_err(|_decode| SkipReason::Malformed)?;
+    fn transaction(
+        &mut self,
+        block: &CommittedBlock,
+        index: usize,
+        hashed: Option<(&Transaction, [u8; 32])>,
+    ) -> Result<Outcome, Stop> {
+        let (tx, stub_hash) = hashed.ok_or(SkipReason::Malformed)?;
         let envelope = tx.envelope();
         ensure(envelope.network == self.constants.network, SkipReason::WrongNetwork)?;
-        let body = Body::of(&tx).map_err(|_decode| SkipReason::Malformed)?;
+        let body = Body::of(tx).map_err(|_decode| SkipReason::Malformed)?;
         let facts = self
             .facts((envelope.org, envelope.key))
             .filter(|facts| facts.active)
@@ -234,7 +245,8 @@ impl<'a, S: Store> Commit<'a, S> {
             }
         };
         ensure(signed, SkipReason::BadSignature)?;
-        let sent = Attributed { tx: &tx, id: block.payload.id(index), roles: facts.roles, block, index };
+        let id = block.payload.id(index);
+        let sent = Attributed { tx, stub_hash, id, roles: facts.roles, block, index };
         let result = self.attributed(&sent, body);
         if let Err(Stop::Skip(reason)) = result {
             let record = SkipRecord { reason, commit: self.index };
@@ -273,7 +285,7 @@ impl<'a, S: Store> Commit<'a, S> {
     }
 
     fn append(&mut self, sent: &Attributed<'_>, leaf: LeafIndex, violation: bool) {
-        let stub = Stub::of(sent.tx, violation, self.index, self.time).encode();
+        let stub = Stub::of(sent.tx, sent.stub_hash, violation, self.index, self.time).encode();
         let index = u32::try_from(sent.index).unwrap_or_else(|_| unreachable!("a payload's limit"));
         let record = LeafRecord { stub, payload_seq: sent.block.payload_seq, index };
         self.overlay.put(tables::transaction(&sent.id), leaf.encode());

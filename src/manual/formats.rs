@@ -84,6 +84,21 @@
 //! cosigned (`cosignature/v1`, type 0x04) by `<network>/<validator>`. **Proof bundle**: `proof.json`, see
 //! [`crate::proof::bundle`].
 //!
+//! # Manifest
+//! What `salus hash` writes: UTF-8, RFC 8785 but for line breaks that put each entry on a line of its own.
+//!
+//! ```text
+//! {"algorithm":"blake3","entries":[
+//! {"bytes":7,"hash":"<64 digits>","path":"export/a.json"},
+//! {"link":"a.json","path":"export/latest"}
+//! ],"format":"salus-manifest/1","root":"<64 digits>"}
+//! ```
+//!
+//! `algorithm` is `blake3` or `sha256`. Entries ascend by the bytes of their paths, each path once; a symbolic link is listed by
+//! its target. `root` is that of the RFC 9162 tree whose leaves are the entries, each without comma and line break: one hash for
+//! everything, from which a path of hashes proves a single file. Hashes without a key do not go on the ledger
+//! ([`super::records`]): what can be anchored of a manifest is a commitment to it.
+//!
 //! # State
 //! A binary Merkle trie over 32-byte keys ([`crate::execute::StateProof`]):
 //!

@@ -91,7 +91,9 @@ impl Network {
         let transactions: Vec<_> = (0..size).map(|i| self.anchor(i)).collect();
         let stubs: Vec<_> = transactions
             .iter()
-            .map(|tx| Stub::of(tx, false, CommitIndex(9), TimestampMs(1_000 * TIME_S + 5)).encode())
+            .map(|tx| {
+                Stub::of(tx, stub_hash(tx), false, CommitIndex(9), TimestampMs(1_000 * TIME_S + 5)).encode()
+            })
             .collect();
         let mut tree = LogTree::new();
         let mut tiles = MemTiles::new();

@@ -114,18 +114,18 @@ impl HashReader for TileHashes<'_> {
     }
 }
 
-/// Writes all tiles of a log anew from its stubs, in order, partial tiles included, and returns the log. What was in the
-/// folder under the same names is replaced.
+/// Writes all tiles of a log anew from its stubs, in order and in chunks of any size, partial tiles included, and returns the
+/// log. What was in the folder under the same names is replaced.
 ///
 /// # Errors
 /// The first error of the stubs' source or of the writer.
 pub fn rebuild(
-    stubs: impl IntoIterator<Item = Result<[u8; STUB_BYTES], StorageError>>,
+    chunks: impl IntoIterator<Item = Result<Vec<[u8; STUB_BYTES]>, StorageError>>,
     writer: &mut dyn TileWriter,
 ) -> Result<LogTree, StorageError> {
     let mut tree = LogTree::new();
-    for stub in stubs {
-        for tile in tree.append(&[stub?]) {
+    for stubs in chunks {
+        for tile in tree.append(&stubs?) {
             writer.put(&tile)?;
         }
     }

@@ -3,13 +3,16 @@
 //! A *perfect subtree* of height `h` and index `i` covers leaves `i·2^h .. (i+1)·2^h`. Proofs are made from the hashes
 //! of perfect subtrees alone, which is what tiles store; where they come from is left to a [`HashReader`].
 
-use sha2::{Digest as _, Sha256};
+use rayon::prelude::*;
 use thiserror::Error;
 
+use crate::hash::{Message, hash_pair, sha256_many, sha256_pairs};
 use crate::types::NodeHash;
 
 const LEAF_PREFIX: u8 = 0x00;
 const NODE_PREFIX: u8 = 0x01;
+/// Leaves whose subtree one thread hashes at a time: a power of two, and so few that what is hashed stays in its cache.
+const LEAVES_AT_ONCE: usize = 2_048;
 /// Most hashes of an inclusion path, and one less than the most of a consistency path: a tree has fewer than 2^64
 /// leaves.
 pub const PATH_HASHES_MAX: usize = 64;
@@ -17,39 +20,60 @@ pub const PATH_HASHES_MAX: usize = 64;
 /// Hash of a leaf: SHA-256(0x00 ‖ data).
 #[must_use]
 pub fn leaf_hash(data: &[u8]) -> NodeHash {
-    let mut hasher = Sha256::new();
-    hasher.update([LEAF_PREFIX]);
-    hasher.update(data);
-    NodeHash(hasher.finalize().into())
+    NodeHash(Message { head: &[LEAF_PREFIX], body: data }.hash())
+}
+
+/// Hashes of leaves, many at a time.
+#[must_use]
+pub fn leaf_hashes<D: AsRef<[u8]>>(leaves: &[D]) -> Vec<NodeHash> {
+    let messages: Vec<Message<'_>> =
+        leaves.iter().map(|data| Message { head: &[LEAF_PREFIX], body: data.as_ref() }).collect();
+    sha256_many(&messages).into_iter().map(NodeHash).collect()
 }
 
 /// Hash of an inner node: SHA-256(0x01 ‖ left ‖ right).
 #[must_use]
 pub fn node_hash(left: &NodeHash, right: &NodeHash) -> NodeHash {
-    let mut bytes = [NODE_PREFIX; 65];
-    bytes[1..33].copy_from_slice(&left.0);
-    bytes[33..].copy_from_slice(&right.0);
-    NodeHash(Sha256::digest(bytes).into())
+    NodeHash(hash_pair(NODE_PREFIX, &left.0, &right.0))
+}
+
+/// Hashes of the nodes above each two neighbours, many at a time. If their number is odd, the last one is left out.
+#[must_use]
+pub fn node_hashes(children: &[NodeHash]) -> Vec<NodeHash> {
+    sha256_pairs(NODE_PREFIX, children).into_iter().map(NodeHash).collect()
 }
 
 /// Root of the tree without leaves: SHA-256 of nothing.
 #[must_use]
 pub fn empty_root() -> NodeHash {
-    NodeHash(Sha256::digest([]).into())
+    NodeHash(Message::from(&[][..]).hash())
 }
 
-/// Root over leaf hashes, by the recursive definition (RFC 9162, section 2.1.1): the oracle that the fast paths are
-/// tested against, and what hashes a tile's nodes together.
+/// Root over leaf hashes (RFC 9162, section 2.1.1), level by level: a node without a right neighbour goes up as it is.
 #[must_use]
 pub fn root_of(leaves: &[NodeHash]) -> NodeHash {
-    match leaves {
-        [] => empty_root(),
-        [leaf] => *leaf,
-        _ => {
-            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-            node_hash(&root_of(left), &root_of(right))
-        }
+    let mut level = match leaves {
+        [] => return empty_root(),
+        [leaf] => return *leaf,
+        _ => level_above(leaves),
+    };
+    while level.len() > 1 {
+        level = level_above(&level);
     }
+    level[0]
+}
+
+/// Root over leaves themselves, hashed on all cores. Who hashes what does not show in the root.
+#[must_use]
+pub fn root_of_data<D: AsRef<[u8]> + Sync>(leaves: &[D]) -> NodeHash {
+    let subtrees = leaves.par_chunks(LEAVES_AT_ONCE).map(|part| root_of(&leaf_hashes(part)));
+    root_of(&subtrees.collect::<Vec<_>>())
+}
+
+fn level_above(level: &[NodeHash]) -> Vec<NodeHash> {
+    let mut above = node_hashes(level);
+    above.extend(level.as_chunks::<2>().1);
+    above
 }
 
 /// Largest power of two that is smaller than `n` ≥ 2.
@@ -89,19 +113,24 @@ impl Frontier {
         self.size
     }
 
-    /// Appends a leaf and calls `completed` with the height and hash of each perfect subtree that it completes, itself
-    /// (height 0) first.
-    pub fn push(&mut self, leaf: NodeHash, mut completed: impl FnMut(u8, NodeHash)) {
-        let mut hash = leaf;
-        completed(0, hash);
-        let merges = self.size.trailing_ones();
-        for (height, _) in (1u8..).zip(0..merges) {
-            let left = self.peaks.pop().unwrap_or_else(|| unreachable!("one peak for each set bit"));
-            hash = node_hash(&left, &hash);
-            completed(height, hash);
+    /// Appends leaves, many hashes at a time, and calls `completed` with each height and the hashes, in order, of the perfect
+    /// subtrees of that height that they complete: first with height 0 and the leaves themselves.
+    pub fn extend(&mut self, leaves: &[NodeHash], mut completed: impl FnMut(u8, &[NodeHash])) {
+        let mut row = leaves.to_vec();
+        let mut new_peaks: Vec<NodeHash> = Vec::new();
+        for height in 0..64u8 {
+            if row.is_empty() {
+                break;
+            }
+            completed(height, &row);
+            if self.size >> height & 1 == 1 {
+                row.insert(0, self.peaks.pop().unwrap_or_else(|| unreachable!("one peak for each set bit")));
+            }
+            new_peaks.extend(row.as_chunks::<2>().1);
+            row = node_hashes(&row);
         }
-        self.peaks.push(hash);
-        self.size += 1;
+        self.peaks.extend(new_peaks.into_iter().rev());
+        self.size += leaves.len() as u64;
     }
 
     /// Root of the tree.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::merkle::{Frontier, leaf_hash, root_of};
+use super::merkle::{Frontier, leaf_hashes, root_of};
 use crate::codec::Writer as _;
 use crate::error::StorageError;
 use crate::types::{NodeHash, STUB_BYTES};
@@ -260,12 +260,11 @@ impl LogTree {
         }
         let bundle = TileId { kind: TileKind::Entries, index: size >> TILE_HEIGHT, width: width_at(size, 0) };
         let stubs = stubs_of(bundle, &tree.entries)?;
-        for (i, (stub, hash)) in stubs.iter().zip(hashes_of(&tree.edge[0])).enumerate() {
-            if leaf_hash(stub) != hash {
-                let why = "an entry's hash is not the one in the hash tile".to_owned();
-                let at = (i * ENTRY_BYTES) as u64;
-                return Err(StorageError::Damaged { path: bundle.to_string(), at, why });
-            }
+        let mut pairs = leaf_hashes(&stubs).into_iter().zip(hashes_of(&tree.edge[0]));
+        if let Some(entry) = pairs.position(|(of_stub, in_tile)| of_stub != in_tile) {
+            let why = "an entry's hash is not the one in the hash tile".to_owned();
+            let at = (entry * ENTRY_BYTES) as u64;
+            return Err(StorageError::Damaged { path: bundle.to_string(), at, why });
         }
         let edge = tree.edge.each_ref().map(|bytes| hashes_of(bytes));
         tree.frontier = Frontier::restore(size, |height, index| {
@@ -294,28 +293,39 @@ impl LogTree {
     #[must_use = "the tiles are handed out once"]
     pub fn append(&mut self, stubs: &[[u8; STUB_BYTES]]) -> Vec<TileWrite> {
         let mut full = Vec::new();
-        for stub in stubs {
-            self.push(stub, &mut full);
+        let leaves = leaf_hashes(stubs);
+        let (mut stubs, mut leaves) = (stubs, &leaves[..]);
+        while !stubs.is_empty() {
+            let until_full = usize::from(TILE_WIDTH - width_at(self.size(), 0)).min(stubs.len());
+            let (now, later) = stubs.split_at(until_full);
+            let (leaves_now, leaves_later) = leaves.split_at(until_full);
+            self.fill(now, leaves_now, &mut full);
+            (stubs, leaves) = (later, leaves_later);
         }
         full
     }
 
-    fn push(&mut self, stub: &[u8; STUB_BYTES], full: &mut Vec<TileWrite>) {
+    /// Appends leaves, no more than the last tile of level 0 has room for.
+    fn fill(&mut self, stubs: &[[u8; STUB_BYTES]], leaves: &[NodeHash], full: &mut Vec<TileWrite>) {
         let tile = self.size() >> TILE_HEIGHT;
-        self.entries.put_len_u16(STUB_BYTES);
-        self.entries.put_bytes(stub);
+        for stub in stubs {
+            self.entries.put_len_u16(STUB_BYTES);
+            self.entries.put_bytes(stub);
+        }
         let bundle = TileId { kind: TileKind::Entries, index: tile, width: TILE_WIDTH };
         if self.entries.len() == bundle.byte_len() {
             full.push(TileWrite::new(bundle, std::mem::take(&mut self.entries)));
         }
         let edge = &mut self.edge;
-        self.frontier.push(leaf_hash(stub), |height, hash| {
+        self.frontier.extend(leaves, |height, hashes| {
             if height % TILE_HEIGHT != 0 {
                 return;
             }
             let level = height / TILE_HEIGHT;
             let bytes = &mut edge[usize::from(level)];
-            bytes.put_bytes(&hash.0);
+            for hash in hashes {
+                bytes.put_bytes(&hash.0);
+            }
             // A tile of level l spans 2^(8·(l+1)) leaves; level 7 never fills.
             let index = tile.checked_shr(u32::from(level * TILE_HEIGHT)).unwrap_or(0);
             let id = TileId { kind: TileKind::Hashes { level }, index, width: TILE_WIDTH };

@@ -125,6 +125,12 @@ bytes32!(
     NodeHash
 );
 
+impl AsRef<[u8; 32]> for NodeHash {
+    fn as_ref(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// First eight bytes of the BLAKE3 of the genesis file: no signature made for one network holds on another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NetworkId(pub [u8; 8]);

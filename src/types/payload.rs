@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BlockRef, Digest, Header, TxId, tx_id};
+use super::{BlockRef, Digest, Header, TxId, tx_ids};
 use crate::codec::{DecodeError, Reader};
 use crate::limits::{PAYLOAD_BYTES_MAX, PAYLOAD_TRANSACTIONS_MAX, TRANSACTION_BYTES_MAX};
 
@@ -31,17 +31,22 @@ impl Payload {
             return Err(DecodeError::TooLarge { what: "payload", value, limit });
         }
         let mut r = Reader::new(&bytes);
-        let mut slots = Vec::new();
+        let (mut starts, mut transactions) = (Vec::new(), Vec::new());
         while r.remaining() > 0 {
-            if slots.len() == PAYLOAD_TRANSACTIONS_MAX {
+            if transactions.len() == PAYLOAD_TRANSACTIONS_MAX {
                 let limit = PAYLOAD_TRANSACTIONS_MAX as u64;
                 return Err(DecodeError::TooLarge { what: "payload transactions", value: limit + 1, limit });
             }
             let len = r.bounded("transaction length", TRANSACTION_BYTES_MAX)?;
-            let start = r.position();
-            let id = tx_id(r.take("transaction", len)?);
-            slots.push(Slot { start: position(start), end: position(start + len), id });
+            starts.push(r.position());
+            transactions.push(r.take("transaction", len)?);
         }
+        let slots: Vec<Slot> = starts
+            .into_iter()
+            .zip(&transactions)
+            .zip(tx_ids(&transactions))
+            .map(|((start, tx), id)| Slot { start: position(start), end: position(start + tx.len()), id })
+            .collect();
         let root = payload_root(slots.iter().map(|slot| &slot.id));
         Ok(Self { bytes, slots, root })
     }

@@ -1,9 +1,8 @@
 //! The 54 bytes that enter the Merkle log for each transaction.
 
-use sha2::{Digest as _, Sha256};
-
 use super::{CommitIndex, Kind, OrgId, TimestampMs, Transaction};
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::hash::{Message, sha256_many};
 
 /// Version byte of the stub format.
 pub const STUB_VERSION: u8 = 1;
@@ -33,11 +32,17 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// The stub of a transaction that was executed in a commit.
+    /// The stub of a transaction, of which `hash` is the [`stub_hash`], that was executed in a commit.
     #[must_use]
-    pub fn of(tx: &Transaction, violation: bool, height: CommitIndex, time: TimestampMs) -> Self {
+    pub fn of(
+        tx: &Transaction,
+        hash: [u8; 32],
+        violation: bool,
+        height: CommitIndex,
+        time: TimestampMs,
+    ) -> Self {
         let envelope = tx.envelope();
-        Self { kind: envelope.kind, violation, org: envelope.org, height, time, hash: stub_hash(tx) }
+        Self { kind: envelope.kind, violation, org: envelope.org, height, time, hash }
     }
 
     /// The encoded stub: the leaf's data.
@@ -85,8 +90,13 @@ impl Stub {
 /// SHA-256(salt ‖ transaction), the last field of the stub.
 #[must_use]
 pub fn stub_hash(tx: &Transaction) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    hasher.update(tx.envelope().salt);
-    hasher.update(tx.bytes());
-    hasher.finalize().into()
+    Message { head: &tx.envelope().salt, body: tx.bytes() }.hash()
+}
+
+/// [`stub_hash`] of transactions, many at a time.
+#[must_use]
+pub fn stub_hashes<'a>(transactions: impl IntoIterator<Item = &'a Transaction>) -> Vec<[u8; 32]> {
+    let messages: Vec<Message<'_>> =
+        transactions.into_iter().map(|tx| Message { head: &tx.envelope().salt, body: tx.bytes() }).collect();
+    sha256_many(&messages)
 }

@@ -1,10 +1,10 @@
 //! The signed envelope that every client transaction travels in.
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
 use super::{KeyId, Kind, NetworkId, OrgId, TimestampMs, TxId};
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::hash::{Message, sha256_many};
 use crate::limits::{TRANSACTION_BODY_BYTES_MAX, TRANSACTION_BYTES_MAX};
 
 /// Version byte of the transaction format.
@@ -112,7 +112,14 @@ impl Transaction {
 /// SHA-256 of the bytes of a transaction, well-formed or not.
 #[must_use]
 pub fn tx_id(bytes: &[u8]) -> TxId {
-    TxId(Sha256::digest(bytes).into())
+    TxId(Message::from(bytes).hash())
+}
+
+/// The ids of transactions, well-formed or not, many at a time.
+#[must_use]
+pub fn tx_ids(transactions: &[&[u8]]) -> Vec<TxId> {
+    let messages: Vec<Message<'_>> = transactions.iter().map(|bytes| Message::from(*bytes)).collect();
+    sha256_many(&messages).into_iter().map(TxId).collect()
 }
 
 fn decode_envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {

@@ -213,7 +213,8 @@ fn header_2() -> SignedHeader {
 }
 
 pub(crate) fn stub() -> Stub {
-    Stub::of(&transaction(2, &access()), true, CommitIndex(5), TIME)
+    let tx = transaction(2, &access());
+    Stub::of(&tx, stub_hash(&tx), true, CommitIndex(5), TIME)
 }
 
 fn certificate() -> Certificate {
@@ -248,7 +249,8 @@ fn checkpoint_note(size: u64, root: NodeHash) -> String {
 
 pub(crate) fn bundle() -> ProofBundle {
     let txs = [transaction(1, &anchor()), transaction(2, &access())];
-    let stubs = [Stub::of(&txs[0], false, CommitIndex(5), TIME).encode(), stub().encode()];
+    let stubs =
+        [Stub::of(&txs[0], stub_hash(&txs[0]), false, CommitIndex(5), TIME).encode(), stub().encode()];
     let mut tree = LogTree::new();
     let _tiles = tree.append(&stubs);
     ProofBundle {

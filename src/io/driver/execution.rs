@@ -232,21 +232,9 @@ pub(super) fn mend_tiles(executor: &Executor<StateStore>, tiles: &mut TileStore)
         }
     }
     let state = executor.reader().tiles();
-    let mut first = 0;
-    let mut waiting = Vec::new().into_iter();
-    let stubs = std::iter::from_fn(move || {
-        if waiting.len() == 0 && first < head.tree_size {
-            match state.stubs(LeafIndex(first), STUBS_AT_ONCE) {
-                Ok(stubs) => {
-                    first += stubs.len() as u64;
-                    waiting = stubs.into_iter();
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        waiting.next().map(Ok)
-    });
-    rebuild(stubs, tiles).map(|_| ())
+    let firsts = (0..head.tree_size).step_by(STUBS_AT_ONCE);
+    let chunks = firsts.map(|first| state.stubs(LeafIndex(first), STUBS_AT_ONCE));
+    rebuild(chunks, tiles).map(|_| ())
 }
 
 /// The checkpoint that was published before a restart, if it holds and the state covers it.

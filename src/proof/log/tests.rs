@@ -129,7 +129,7 @@ fn check_finds_every_kind_of_damage_and_rebuilding_mends_it() {
         assert_eq!(path, damaged_path);
         assert!(why.contains("missing"), "{why}");
 
-        let rebuilt = rebuild((0..head.size).map(|i| Ok(stub(i))), &mut missing).unwrap();
+        let rebuilt = rebuild((0..head.size).map(|i| Ok(vec![stub(i)])), &mut missing).unwrap();
         assert_eq!(rebuilt.root(), head.root);
         assert_eq!(missing, tiles);
     }

@@ -4,6 +4,18 @@ use std::convert::Infallible;
 
 use super::*;
 
+/// The definition (RFC 9162, section 2.1.1).
+fn root_by_definition(leaves: &[NodeHash]) -> NodeHash {
+    match leaves {
+        [] => empty_root(),
+        [leaf] => *leaf,
+        _ => {
+            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+            node_hash(&root_by_definition(left), &root_by_definition(right))
+        }
+    }
+}
+
 /// Reads perfect subtrees off a list of leaf hashes, by the definition.
 struct Leaves(Vec<NodeHash>);
 
@@ -12,7 +24,7 @@ impl HashReader for Leaves {
 
     fn hash(&mut self, height: u8, index: u64) -> Result<NodeHash, Infallible> {
         let from = usize::try_from(index << height).unwrap();
-        Ok(root_of(&self.0[from..from + (1 << height)]))
+        Ok(root_by_definition(&self.0[from..from + (1 << height)]))
     }
 }
 
@@ -54,10 +66,40 @@ fn classic_roots() {
     let mut frontier = Frontier::new();
     assert_eq!(frontier.root(), hash("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
     for (i, expected) in ROOTS.iter().enumerate() {
-        frontier.push(tree.0[i], |_, _| {});
+        frontier.extend(&tree.0[i..=i], |_, _| {});
         assert_eq!(frontier.root(), hash(expected));
         assert_eq!(root_of(&tree.0[..=i]), hash(expected));
         assert_eq!(root(&mut tree, i as u64 + 1).unwrap(), hash(expected));
+    }
+}
+
+#[test]
+fn leaves_together_are_leaves_one_by_one() {
+    let all = leaves(300).0;
+    let data: Vec<[u8; 8]> = (0..300u64).map(u64::to_be_bytes).collect();
+    assert_eq!(leaf_hashes(&data), all);
+    for size in 0..=300 {
+        assert_eq!(root_of(&all[..size]), root_by_definition(&all[..size]), "{size} leaves");
+    }
+    assert_eq!(root_of_data(&data), root_by_definition(&all));
+    let many = leaves(5_000).0;
+    for size in [0, 1, LEAVES_AT_ONCE - 1, LEAVES_AT_ONCE, LEAVES_AT_ONCE + 1, 2 * LEAVES_AT_ONCE, 5_000] {
+        let data: Vec<[u8; 8]> = (0..size as u64).map(u64::to_be_bytes).collect();
+        assert_eq!(root_of_data(&data), root_by_definition(&many[..size]), "{size} leaves");
+    }
+    for before in (0..70).chain([127, 128, 129]) {
+        let grown = |parts: &[&[NodeHash]]| {
+            let mut frontier = Frontier::new();
+            let mut rows = vec![Vec::new(); 64];
+            for part in parts {
+                frontier.extend(part, |height, hashes| rows[usize::from(height)].extend_from_slice(hashes));
+            }
+            (frontier, rows)
+        };
+        let one_by_one = grown(&all.chunks(1).collect::<Vec<_>>());
+        assert_eq!(grown(&[&all[..before], &all[before..]]), one_by_one, "{before} and the rest");
+        assert_eq!(one_by_one.0.root(), root_by_definition(&all));
+        assert_eq!(one_by_one.1[3][5], root_by_definition(&all[40..48]));
     }
 }
 

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::proof::merkle::empty_root;
+use crate::proof::merkle::{empty_root, leaf_hash};
 
 fn stub(i: u64) -> [u8; STUB_BYTES] {
     let mut stub = [0x5a; STUB_BYTES];
