@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use rayon::prelude::*;
 use salus::crypto::{SecretKey, Signed, Verifier};
+use salus::node::COMMIT_ROUNDS;
 use salus::planted::{Bug, select};
 use salus::sim::byzantine::{self, Attack};
 use salus::sim::{FaultKind, NetworkConfig, Services, SimConfig, run, twins};
@@ -48,6 +49,8 @@ enum Hunt {
     Simulator,
     /// The same with disks that hang every third time, so that a crash cuts off much.
     SlowDisks,
+    /// A validator by itself, whose rounds follow each other before anything is durable.
+    Alone,
     /// The same beside a Byzantine validator.
     Attack(Attack),
     /// The same with disks that are replaced by empty ones.
@@ -67,6 +70,7 @@ impl Hunt {
         match self {
             Self::Simulator => "simulator".to_owned(),
             Self::SlowDisks => "simulator, slow disks".to_owned(),
+            Self::Alone => "simulator, one alone".to_owned(),
             Self::Attack(attack) => format!("attack {}", attack.name()),
             Self::LostLogs => "simulator, lost logs".to_owned(),
             Self::FarBehind => "far behind, lied to".to_owned(),
@@ -84,6 +88,12 @@ impl Hunt {
             Self::SlowDisks => {
                 let services = Services { hang_per_mille: 300, ..Services::default() };
                 let config = SimConfig { services, ..config.clone() };
+                run(seed, &config).err().map(|violation| violation.to_string())
+            }
+            Self::Alone => {
+                let services = Services { hang_per_mille: 300, ..Services::default() };
+                let config =
+                    SimConfig { validators: 1, beat_rounds: COMMIT_ROUNDS, services, ..config.clone() };
                 run(seed, &config).err().map(|violation| violation.to_string())
             }
             Self::LostLogs => {
@@ -180,7 +190,8 @@ fn hunts(bug: Bug) -> Vec<Hunt> {
         Bug::RejoinAtOnce => vec![Hunt::LostLogs, Hunt::Simulator],
         Bug::TimeOfTheLast => attack(Attack::LieAboutTime),
         Bug::BatchWithoutCofactor => vec![Hunt::Signatures],
-        Bug::SendBeforeSync | Bug::ExecuteBeforeDurable => vec![Hunt::SlowDisks, Hunt::Simulator],
+        Bug::SendBeforeSync => vec![Hunt::SlowDisks, Hunt::Simulator],
+        Bug::ExecuteBeforeDurable => vec![Hunt::Alone, Hunt::SlowDisks],
         Bug::QuorumOf2f
         | Bug::CommitUndecided
         | Bug::RoundJump
