@@ -224,7 +224,6 @@ impl Node {
         self.asked = recovered.last_seq;
         self.durable = recovered.last_seq;
         self.stats.executed = self.resumed_at.commit;
-        let first = recovered.headers.keys().next().map_or(Round(0), |block| block.round.previous());
         if let Some(commit) = &recovered.last_commit {
             self.linearizer.resume(commit);
             self.commit_votes.decided(commit);
@@ -234,7 +233,10 @@ impl Node {
             let slot =
                 slot.unwrap_or_else(|| panic!("{} in the log leads no slot of its round", commit.leader));
             self.next_slot = self.committer.next_slot(slot);
-            self.dag.collect_garbage(self.linearizer.gc_round().min(first));
+            // As far as it was collected before, and not by the first header: one that came late, while old commits waited for
+            // execution, stands behind younger ones in the log.
+            let oldest = recovered.oldest_pending.map_or(Round(u64::MAX), Round::previous);
+            self.dag.collect_garbage(self.linearizer.gc_round().min(oldest));
             self.quorum_round = self.dag.gc_round();
         }
         self.checkpoints.resume(&checkpoint);
