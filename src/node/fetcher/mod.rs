@@ -43,8 +43,6 @@ const PAYLOADS_PER_REQUEST_MAX: usize = 32;
 const HEADER_REST_BYTES: usize = 1_024;
 /// Rounds above the next undecided slot whose blocks may decide it.
 const DECIDING_ROUNDS: u64 = 2;
-/// After each full turn of the peers the pause before the next doubles, up to 2 to the power of this.
-const TURN_DOUBLINGS_MAX: u32 = 4;
 
 /// One peer that was asked for a block.
 #[derive(Debug, Clone, Copy)]
@@ -458,9 +456,8 @@ fn ask(
     want.tried.insert(peer);
     *free = Some(Ask { peer, at_us: now_us, is_holder: holders.contains(peer) });
     peers.add_load(peer);
-    let pause_us = peers.hedge_us(kind) << want.attempts.min(TURN_DOUBLINGS_MAX);
     want.due_us = match first_out {
-        None => now_us + pause_us,
+        None => now_us + peers.pause_us(kind, want.attempts),
         Some(at) => at + peers.timeout_us(kind),
     };
     Some(peer)

@@ -17,6 +17,11 @@ const PAUSE_DOUBLINGS_MAX: u32 = 5;
 const TIMEOUT_MIN_PART: u64 = 8;
 /// Payloads may take this many times as long as headers.
 const PAYLOAD_TIMEOUT_FACTOR: u64 = 4;
+/// After each full turn of the peers the pause before the next doubles, up to 2 to the power of this.
+const TURN_DOUBLINGS_MAX: u32 = 4;
+/// Longest such pause, as a multiple of the configured time-out: a line that lost everything for a minute may be well again, and
+/// a whole network can wait for one payload.
+const PAUSE_FACTOR: u64 = 8;
 
 /// What is asked for; their answers take different times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,6 +163,12 @@ impl Peers {
     pub(super) fn hedge_us(&self, kind: Kind) -> u64 {
         let (min, max) = self.bounds(kind);
         self.estimate(kind).map_or(max / 4, |e| (e.mean_us + 2 * e.spread_us).clamp(min / 2, max))
+    }
+
+    /// The same after so many turns in vain.
+    pub(super) fn pause_us(&self, kind: Kind, turns: u32) -> u64 {
+        let doubled = self.hedge_us(kind) << turns.min(TURN_DOUBLINGS_MAX);
+        doubled.min(PAUSE_FACTOR * self.timeout_max_us)
     }
 
     /// The peer to ask: the first if it was not asked yet, then others that have to have it, then anybody, in turn; those
