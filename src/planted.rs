@@ -40,8 +40,8 @@ pub enum Bug {
     ArrivalOrder,
     /// Block time is that of the last leader's parents alone and may go back.
     TimeGoesBack,
-    /// A commit is executed, and its clients hear *final*, before its payloads are durable. After a crash the state holds
-    /// transactions that the log does not.
+    /// A commit is executed, and its clients hear *final*, before its payloads and the own blocks that decided it are durable.
+    /// After a crash the state holds what the log does not, or the leader is skipped.
     ExecuteBeforeDurable,
     /// Replay windows are not stored: what was submitted at two validators is executed twice.
     ReplayWindowLost,

@@ -17,7 +17,7 @@ use crate::types::{
 /// First bytes of the format entry.
 const MAGIC: &[u8; 12] = b"salus/state\0";
 /// Version of the tables' layout.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// Entries read at a time when the keys are loaded.
 const SCAN_CHUNK: usize = 1_024;
 
@@ -248,7 +248,7 @@ fn encode_format(network: NetworkId) -> Vec<u8> {
     out
 }
 
-/// Refuses the state of another network or of a later format.
+/// Refuses the state of another network or of another format.
 fn check_format(bytes: &[u8], network: NetworkId, path: &str) -> Result<(), StorageError> {
     let damaged = |why: &dyn std::fmt::Display| tables::damaged("format", &[tables::FORMAT], why);
     let mut r = Reader::new(bytes);
@@ -259,6 +259,13 @@ fn check_format(bytes: &[u8], network: NetworkId, path: &str) -> Result<(), Stor
     let found = r.u32("version").map_err(|error| damaged(&error))?;
     if found > FORMAT_VERSION {
         return Err(StorageError::NewerVersion { path: path.to_owned(), found, known: FORMAT_VERSION });
+    }
+    if found < FORMAT_VERSION {
+        let why = format!(
+            "layout {found}, of an older program; this one reads {FORMAT_VERSION}: move this folder away and start again, it is \
+             made anew from the block log"
+        );
+        return Err(StorageError::Store { path: path.to_owned(), why });
     }
     let found = NetworkId(r.array("network").map_err(|error| damaged(&error))?);
     if found != network {

@@ -1,7 +1,7 @@
 //! The thread that owns the block log.
 //!
 //! Records wait for a sync that somebody asks for: nobody waits for the others' blocks to be durable, but for an own one
-//! or a commit with transactions, and those become durable together with all before them. Whatever is queued when the disk is free becomes
+//! or a payload that is to be executed, and those become durable together with all before them. Whatever is queued when the disk is free becomes
 //! one group and one sync. What nobody asks for is durable after a moment. When nothing is queued the thread prepares the
 //! next segment and, after a pause, makes the watermark durable.
 //!

@@ -193,9 +193,11 @@
 //! marks what is committed, gives payloads that wait for execution to the pipeline again (verdicts are kept in memory alone),
 //! asks for payloads that it never had, and runs the commit rule from the slot behind the last commit. Slots that
 //! were skipped there before are skipped again: the same DAG gives the same decisions. A commit that the state holds already and
-//! the log does not is decided again and passed over; should the last of them have another digest than the state was made by,
-//! the validator halts. A state that is further ahead, or was made from a payload that the log does not hold, shows that the
-//! log was lost or is an old copy: the program refuses to start.
+//! the log does not is decided again and passed over; until then a client may not find what it was told is final. Should the
+//! last of them have another digest than the state was made by, the validator halts, and does not start with a log that holds another.
+//! A state that is further ahead, or whose last transaction is of a payload that the log does not hold, shows that the log was
+//! lost or is an old copy: the program refuses to start. (A copy of the log alone, a few commits old, is not always seen. Never put one in
+//! its place: it may lead to rounds that are signed twice.)
 //!
 //! **A lost log.** A file `unused` beside the keys says that they have never signed; it is removed, durably, before the first
 //! header leaves. Keys without that file and a log without an own block mean that the log was lost, and that rounds may be

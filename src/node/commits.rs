@@ -11,18 +11,20 @@ use bytes::Bytes;
 
 use super::effect::{Effect, LogRecord, Reply};
 use super::machine::Node;
+use super::recovery::ForeignState;
 use crate::consensus::{Commit, Decision};
 use crate::execute::{CommittedBlock, Executed, SubDag};
 use crate::planted::{self, Bug};
-use crate::types::{BlockRef, CommitIndex, CommitVote, LogSeq, Round};
+use crate::types::{BlockRef, CommitIndex, CommitVote, Digest, LogSeq, Round};
 
 /// Commits that are with the executor at one time.
 const EXECUTING_MAX: usize = 8;
 
-/// Commits after which a sync is asked for. Fewer become durable with the next own block.
+/// Commits after which a sync is asked for. Fewer become durable with the next own block, or with whatever is synced next.
 const UNSYNCED_MAX: usize = 32;
 
-/// Commits by which the state may be ahead of the log: the most that are executed while their records are not durable.
+/// Commits by which the state may be ahead of the log: the most that are executed while their records are not durable. In
+/// committees so large that a beat commits more leaders, the rest waits for a sync.
 pub const STATE_AHEAD_MAX: u64 = 64;
 
 /// Commits that are not executed yet, oldest first.
@@ -40,6 +42,7 @@ pub(super) struct CommitQueue {
 #[derive(Debug)]
 struct PendingCommit {
     commit: Commit,
+    digest: Digest,
     /// Own blocks up to this record may be what decided it.
     rests_on: LogSeq,
     transactions: u64,
@@ -76,9 +79,9 @@ impl CommitVotes {
 
 impl CommitQueue {
     /// Queues a commit that is to be executed once records up to `rests_on` are durable.
-    pub(super) fn push(&mut self, commit: Commit, rests_on: LogSeq, transactions: u64) {
+    pub(super) fn push(&mut self, commit: Commit, digest: Digest, rests_on: LogSeq, transactions: u64) {
         self.transactions += transactions;
-        self.queue.push_back(PendingCommit { commit, rests_on, transactions });
+        self.queue.push_back(PendingCommit { commit, digest, rests_on, transactions });
     }
 
     /// The record of a commit was given to the log.
@@ -163,35 +166,35 @@ impl Node {
 
     /// Writes a commit down and queues it for execution.
     pub(super) fn take_commit(&mut self, commit: Commit, out: &mut Vec<Effect>) {
+        let (digest, held) = (self.linearizer.digest(), self.resumed_at);
+        if commit.index == held.commit && digest != held.digest {
+            let index = commit.index;
+            return self.halt(
+                ForeignState::OtherCommit { index, held: held.digest, found: digest }.to_string(),
+                out,
+            );
+        }
         self.stats.committed_leaders += 1;
         self.committer.on_commit(&commit);
         self.pacemaker.committed();
         let seq = self.append(LogRecord::Commit(commit.index, Bytes::from(commit.encode())), out);
         if self.commit_votes.decided(&commit) {
-            let own = CommitVote { index: commit.index, digest: self.linearizer.digest() };
-            let certificate = self.certificates.decided(own);
+            let certificate = self.certificates.decided(CommitVote { index: commit.index, digest });
             self.keep_certificate(certificate, out);
         }
         self.commits.recorded(commit.index, seq);
-        if commit.index <= self.stats.executed {
-            return self.pass_over(&commit, out);
+        if commit.index <= held.commit {
+            return self.pass_over(&commit);
         }
         let transactions = self.transactions_of(&commit);
-        self.commits.push(commit, self.proposer.held_back_up_to(), transactions);
+        self.commits.push(commit, digest, self.proposer.held_back_up_to(), transactions);
     }
 
     /// A commit that the state holds already was decided again.
-    fn pass_over(&mut self, commit: &Commit, out: &mut Vec<Effect>) {
+    fn pass_over(&mut self, commit: &Commit) {
         self.stats.repeated_commits += 1;
         for block in &commit.blocks {
             self.dag.drop_payload(block);
-        }
-        let (found, held) = (commit.digest(), self.resumed_at.digest);
-        if commit.index == self.resumed_at.commit && found != held {
-            self.halt(
-                format!("the state was made by commit {} of digest {held}, and the network agreed on {found}: move the data folder away and start again", commit.index),
-                out,
-            );
         }
     }
 
@@ -205,24 +208,29 @@ impl Node {
         self.commits.settle(self.durable);
         while self.commits.executing < EXECUTING_MAX {
             let Some(pending) = self.commits.queue.get(self.commits.executing) else { return };
-            let is_early = pending.rests_on > self.durable || !self.commits.admits(pending.commit.index);
-            if is_early && !planted::is(Bug::ExecuteBeforeDurable) {
+            if !self.commits.admits(pending.commit.index) {
                 return;
             }
-            let Some(sub_dag) = self.assemble(&pending.commit) else { return };
-            let last = sub_dag.blocks.iter().map(|block| block.payload_seq).max();
-            if let Some(seq) = last.filter(|seq| *seq > self.durable)
-                && !planted::is(Bug::ExecuteBeforeDurable)
-            {
-                return self.sync(seq, out);
+            let rests_on = self.rests_on(pending);
+            if rests_on > self.durable && !planted::is(Bug::ExecuteBeforeDurable) {
+                return self.sync(rests_on, out);
             }
+            let Some(sub_dag) = self.assemble(pending) else { return };
             self.commits.executing += 1;
             out.push(Effect::Execute(sub_dag));
         }
     }
 
+    /// The record up to which the log has to be durable: own blocks that may have decided the commit, and its payloads.
+    fn rests_on(&self, pending: &PendingCommit) -> LogSeq {
+        let entries = pending.commit.blocks.iter().filter_map(|block| self.dag.get(block));
+        let payloads =
+            entries.filter(|entry| entry.header.header().n_tx > 0).filter_map(|entry| entry.payload_seq);
+        payloads.fold(pending.rests_on, LogSeq::max)
+    }
+
     /// The commit with its payloads; `None` if one is not here or not checked yet.
-    fn assemble(&self, commit: &Commit) -> Option<SubDag> {
+    fn assemble(&self, PendingCommit { commit, digest, .. }: &PendingCommit) -> Option<SubDag> {
         let mut blocks = Vec::new();
         for reference in &commit.blocks {
             let entry = self
@@ -241,7 +249,7 @@ impl Node {
             index: commit.index,
             leader: commit.leader,
             time: commit.time,
-            digest: commit.digest(),
+            digest: *digest,
             blocks,
         })
     }

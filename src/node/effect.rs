@@ -150,7 +150,7 @@ pub enum Reply {
     Busy,
     /// It waits for a block.
     Accepted,
-    /// Its commit is durable on this validator and executed: this does not change any more.
+    /// Its commit is executed, and rests on what is durable at a quorum, here among them: this does not change any more.
     Final(Outcome),
 }
 

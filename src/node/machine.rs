@@ -151,7 +151,7 @@ pub struct Node {
     /// Number of the last record given to the log.
     pub(super) last_seq: LogSeq,
     /// Records up to this one are to be made durable.
-    pub(super) asked: LogSeq,
+    pub(super) sync_asked: LogSeq,
     /// Records up to this one are durable.
     pub(super) durable: LogSeq,
     /// What the state held at the start.
@@ -203,7 +203,7 @@ impl Node {
             early_payloads: BTreeMap::new(),
             unverified: Vec::new(),
             last_seq: LogSeq(0),
-            asked: LogSeq(0),
+            sync_asked: LogSeq(0),
             durable: LogSeq(0),
             resumed_at: executed,
             quorum_round: Round(0),
@@ -335,8 +335,8 @@ impl Node {
 
     /// Asks for everything up to a record to be made durable, unless that was asked for.
     pub(super) fn sync(&mut self, seq: LogSeq, out: &mut Vec<Effect>) {
-        if seq > self.asked {
-            self.asked = seq;
+        if seq > self.sync_asked {
+            self.sync_asked = seq;
             out.push(Effect::Sync(seq));
         }
     }

@@ -29,4 +29,4 @@ pub use fetcher::serve_from_log;
 pub use machine::{Node, NodeConfig, NodeStats, Now};
 pub use memory::memory_bytes_min;
 pub use pace::{COMMIT_ROUNDS, Pace};
-pub use recovery::{RecoverError, Recovered, StateAhead};
+pub use recovery::{ForeignState, RecoverError, Recovered};

@@ -18,7 +18,7 @@ use crate::execute::LedgerHead;
 use crate::genesis::Genesis;
 use crate::planted::{self, Bug};
 use crate::types::{
-    AuthorityIndex, BlockRef, CommitIndex, EquivocationProof, LogSeq, Payload, Round, SignedHeader,
+    AuthorityIndex, BlockRef, CommitIndex, Digest, EquivocationProof, LogSeq, Payload, Round, SignedHeader,
     SystemMessage, TimestampMs, read_block_ref,
 };
 
@@ -36,15 +36,31 @@ pub struct RecoverError {
 
 /// The state was not made from this log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "the state holds commit {executed}, and the block log, which ends at commit {found}, is not what led there: the log is lost \
-     or an old copy of it; move the data folder away and start again, the validator fetches everything from the others"
-)]
-pub struct StateAhead {
-    /// Last commit of the state.
-    pub executed: CommitIndex,
-    /// Last commit of the log.
-    pub found: CommitIndex,
+pub enum ForeignState {
+    /// It holds more than the log can have led to.
+    #[error(
+        "the state holds commit {executed}, and the block log, which ends at commit {found}, is not what led there: the log is \
+         lost or an old copy of it; move the data folder away and start again, the validator fetches everything from the others"
+    )]
+    Ahead {
+        /// Last commit of the state.
+        executed: CommitIndex,
+        /// Last commit of the log.
+        found: CommitIndex,
+    },
+    /// Its last commit is another one.
+    #[error(
+        "the state was made by commit {index} of digest {held}, and the network agreed on {found}: move the folder `state` away \
+         and start again, it is made anew from the block log"
+    )]
+    OtherCommit {
+        /// Its number.
+        index: CommitIndex,
+        /// Digest of the one that the state was made by.
+        held: Digest,
+        /// Digest of the one in the log, or as decided.
+        found: Digest,
+    },
 }
 
 /// Collects the records of the log, in order, and keeps what the node needs to go on: blocks above garbage collection,
@@ -52,7 +68,9 @@ pub struct StateAhead {
 #[derive(Debug)]
 pub struct Recovered {
     authority: AuthorityIndex,
-    executed: CommitIndex,
+    executed: LedgerHead,
+    /// Digest of the commit of that number in the log.
+    at_head: Option<Digest>,
     gc_depth: u64,
     /// As the commits found so far leave it.
     pub(super) schedule: LeaderSchedule,
@@ -72,12 +90,13 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Nothing yet. `executed` is the commit that the state holds.
+    /// Nothing yet. `executed` is what the state holds.
     #[must_use]
-    pub fn new(authority: AuthorityIndex, executed: CommitIndex, genesis: &Genesis) -> Self {
+    pub fn new(authority: AuthorityIndex, executed: LedgerHead, genesis: &Genesis) -> Self {
         Self {
             authority,
             executed,
+            at_head: None,
             gc_depth: genesis.parameters().gc_depth,
             schedule: LeaderSchedule::of(genesis),
             last_seq: LogSeq(0),
@@ -145,7 +164,10 @@ impl Recovered {
         for block in &commit.blocks {
             self.committed.insert(*block, commit.index);
         }
-        if commit.index > self.executed {
+        if commit.index == self.executed.commit {
+            self.at_head = Some(commit.digest());
+        }
+        if commit.index > self.executed.commit {
             let first = commit.blocks.first().map(|block| block.round);
             self.oldest_pending = [self.oldest_pending, first].into_iter().flatten().min();
             self.pending.push(commit.clone());
@@ -174,15 +196,20 @@ impl Recovered {
         self.lost(first_life) == Some(Round(0))
     }
 
-    /// Whether the state can be what this log led to: at most [`STATE_AHEAD_MAX`] commits ahead of it, and made from payloads
-    /// that it holds. `last_payload` is the record of the last one that was executed.
+    /// Whether the state can be what this log led to: at most [`STATE_AHEAD_MAX`] commits ahead of it, with a last transaction
+    /// from a payload that it holds (`last_payload` is its record), and with a last commit that is the log's, if that has it.
     ///
     /// # Errors
-    /// If it cannot: the log is lost, or an old copy of it is in its place.
-    pub fn check_state(&self, last_payload: Option<LogSeq>) -> Result<(), StateAhead> {
-        let found = self.last_commit.as_ref().map_or(CommitIndex(0), |commit| commit.index);
-        let is_ahead = self.executed.0 > found.0 + STATE_AHEAD_MAX || last_payload > Some(self.last_seq);
-        if is_ahead { Err(StateAhead { executed: self.executed, found }) } else { Ok(()) }
+    /// If it cannot: the log is lost, an old copy of it is in its place, or the state is another's.
+    pub fn check_state(&self, last_payload: Option<LogSeq>) -> Result<(), ForeignState> {
+        if let Some(found) = self.at_head.filter(|found| *found != self.executed.digest) {
+            let (index, held) = (self.executed.commit, self.executed.digest);
+            return Err(ForeignState::OtherCommit { index, held, found });
+        }
+        let (executed, found) =
+            (self.executed.commit, self.last_commit().map_or(CommitIndex(0), |c| c.index));
+        let is_ahead = executed.0 > found.0 + STATE_AHEAD_MAX || last_payload > Some(self.last_seq);
+        if is_ahead { Err(ForeignState::Ahead { executed, found }) } else { Ok(()) }
     }
 
     /// Last commit found.
@@ -221,7 +248,7 @@ impl Node {
     /// Puts what the log held into place.
     pub(super) fn resume(&mut self, recovered: Recovered, checkpoint: LedgerHead) {
         self.last_seq = recovered.last_seq;
-        self.asked = recovered.last_seq;
+        self.sync_asked = recovered.last_seq;
         self.durable = recovered.last_seq;
         self.stats.executed = self.resumed_at.commit;
         if let Some(commit) = &recovered.last_commit {
@@ -253,7 +280,8 @@ impl Node {
         }
         for commit in recovered.pending {
             let transactions = self.transactions_of(&commit);
-            self.commits.push(commit, LogSeq(0), transactions);
+            let digest = commit.digest();
+            self.commits.push(commit, digest, LogSeq(0), transactions);
         }
     }
 

@@ -184,7 +184,7 @@ impl Host {
         let authority = AuthorityIndex::from_usize(self.authority);
         let directory = KeyDirectory::default();
         let executor = Executor::open(&self.genesis, self.store.clone(), directory.clone())?;
-        let mut recovered = Recovered::new(authority, executor.head().commit, &self.genesis);
+        let mut recovered = Recovered::new(authority, executor.head(), &self.genesis);
         let mut index = BTreeMap::new();
         log.scan(LogSeq(1), |record| {
             if let Some(key) = LogKey::of(record.kind, &record.bytes) {

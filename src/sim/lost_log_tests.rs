@@ -9,7 +9,9 @@ use super::*;
 use crate::dag::VerifiedHeader;
 use crate::dag::testing::header;
 use crate::node::{Effect, Input, LogRecord, Now};
-use crate::types::{AuthorityIndex, BlockRef, CommitIndex, FetchRequest, PeerMessage, Round, TimestampMs};
+use crate::types::{
+    AuthorityIndex, BlockRef, CommitIndex, FetchRequest, LogSeq, PeerMessage, Round, TimestampMs,
+};
 
 const SECOND_US: u64 = 1_000_000;
 
@@ -203,4 +205,67 @@ fn a_header_that_decides_commits_at_once_without_an_own_block() {
     let (last, before) = commits.split_last().unwrap();
     assert!(before.iter().all(|(.., count)| *count == 0), "{commits:?}");
     assert!(last.2 >= 1, "the third header of round 3 certifies leaders of round 1: {commits:?}");
+}
+
+/// The own block makes up the quorum: were it lost, another one could take its place, and the leader be skipped.
+#[test]
+fn a_commit_waits_for_the_own_block_that_decided_it() {
+    let config = SimConfig { faults: false, ..SimConfig::default() };
+    let mut world = World::new(1, &config, Cast::default());
+    world.start(3).unwrap();
+    world.run_until(SECOND_US).unwrap();
+    let committee = world.genesis.committee();
+    let mut now_us = SECOND_US;
+    let mut give = |input: Input| {
+        now_us += SECOND_US;
+        let (now, mut effects) = (Now { monotonic_us: now_us, wall: TimestampMs(1) }, Vec::new());
+        world.running(3).node.handle(now, input, &mut effects);
+        effects
+    };
+    // Its first block is durable; it tells everybody who connects.
+    let mut own = Vec::new();
+    for peer in 0..3 {
+        own.clear();
+        for effect in give(Input::PeerUp { peer: AuthorityIndex(peer), version: 2 }) {
+            if let Effect::Send { message: PeerMessage::Header(header), .. } = effect {
+                own.push((header.reference(), LogSeq(0)));
+            }
+        }
+    }
+    assert_eq!(own.len(), 1);
+    let mut row: Vec<BlockRef> =
+        (0..4).map(|author| committee.genesis_block(AuthorityIndex(author))).collect();
+    let mut rests_on = None;
+    for round in 1..=3 {
+        let mut effects = Vec::new();
+        let mut next = Vec::new();
+        for author in 0..2 {
+            let first = row[usize::from(author)];
+            let others = row.iter().copied().filter(|block| *block != first);
+            let header = header(round, author, std::iter::once(first).chain(others).collect(), 0);
+            next.push(header.reference());
+            effects.extend(give(Input::Headers { from: AuthorityIndex(author), headers: vec![header] }));
+        }
+        effects.extend(give(Input::Tick));
+        for effect in effects {
+            match effect {
+                Effect::Append { seq, record: LogRecord::Header(header) }
+                    if header.header().author == AuthorityIndex(3) =>
+                {
+                    own.push((header.reference(), seq));
+                }
+                Effect::Append { record: LogRecord::Commit(..), .. } => {
+                    rests_on = rests_on.or(own.last().map(|(_, seq)| *seq));
+                }
+                Effect::Execute(_) => panic!("round {round}: nothing of {own:?} is durable but the first"),
+                _ => {}
+            }
+        }
+        next.extend(own.iter().map(|(block, _)| *block).find(|block| block.round == Round(round)));
+        row = next;
+    }
+    let rests_on = rests_on.unwrap();
+    let is_execution = |effect: &Effect| matches!(effect, Effect::Execute(_));
+    assert!(!give(Input::Synced(LogSeq(rests_on.0 - 1))).iter().any(is_execution));
+    assert!(give(Input::Synced(rests_on)).iter().any(is_execution));
 }

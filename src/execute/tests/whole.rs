@@ -341,13 +341,19 @@ fn data_of_another_network_or_version_is_refused() {
     let StorageError::WrongNetwork { found, expected, .. } = &error else { panic!("{error}") };
     assert_eq!((*found, *expected), (genesis("test.example").network(), other.network()));
 
-    let mut format = store.get(b"f").unwrap().unwrap();
-    format[15] += 1;
-    let mut batch = Batch::default();
-    batch.put(*b"f", format);
-    store.apply(batch).unwrap();
-    let error = Executor::open(&genesis("test.example"), store, KeyDirectory::default()).unwrap_err();
-    assert!(matches!(error, StorageError::NewerVersion { found: 2, known: 1, .. }), "{error}");
+    let format = store.get(b"f").unwrap().unwrap();
+    let open_as = |version: u8| {
+        let mut format = format.clone();
+        format[15] = version;
+        let mut batch = Batch::default();
+        batch.put(*b"f", format);
+        store.apply(batch).unwrap();
+        Executor::open(&genesis("test.example"), store.clone(), KeyDirectory::default()).unwrap_err()
+    };
+    let error = open_as(3);
+    assert!(matches!(error, StorageError::NewerVersion { found: 3, known: 2, .. }), "{error}");
+    let error = open_as(1);
+    assert!(error.to_string().contains("made anew from the block log"), "{error}");
 
     let foreign = MemStore::new();
     let mut batch = Batch::default();

@@ -105,8 +105,9 @@ impl Validator {
         self.addresses
     }
 
-    /// Waits until what the log held at the start is executed, so that nothing that was acknowledged before seems to be
-    /// missing. Returns whether it is; what is not by the end of `most` needs a payload of a peer.
+    /// Waits until what the log held at the start is executed, so that what was acknowledged before does not seem to be
+    /// missing; but for the last commits before a loss of power, which have to be decided again. Returns whether it is; what is
+    /// not by the end of `most` needs a payload of a peer.
     #[must_use]
     pub fn wait_for_replay(&self, most: Duration) -> bool {
         let deadline = std::time::Instant::now() + most;

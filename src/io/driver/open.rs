@@ -41,7 +41,7 @@ use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfi
 use crate::log::LogOptions;
 use crate::mempool::{MempoolLimits, Ticket};
 use crate::node::{
-    COMMIT_ROUNDS, Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered, StateAhead,
+    COMMIT_ROUNDS, ForeignState, Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered,
     memory_bytes_min,
 };
 use crate::proof::checkpoint::CheckpointKeys;
@@ -89,9 +89,9 @@ pub enum StartError {
          rounds were signed: restore the data folder, or make a network with new keys"
     )]
     LostLog,
-    /// The block log is lost, and the state beside it is not.
+    /// The state was not made from the block log beside it.
     #[error("{0}")]
-    StateAhead(#[from] StateAhead),
+    ForeignState(#[from] ForeignState),
     /// Verification threads.
     #[error("{0}")]
     Pool(#[from] PoolStartError),
@@ -146,7 +146,7 @@ fn open_data(
     let state = StateStore::open(folder.join("state"))?;
     let executor = Executor::open(genesis, state, keys.clone())?;
     let head = executor.head();
-    let mut recovered = Recovered::new(own, head.commit, genesis);
+    let mut recovered = Recovered::new(own, head, genesis);
     let mut fault = None;
     store.reader.scan(LogSeq(1), |record| {
         if fault.is_none() {

@@ -89,7 +89,7 @@ mod tests {
     }
 
     /// A validator was away while one that equivocates made up the others' quorums, and then went: it has to name blocks of that
-    /// one to come back, without which the rest is no quorum.
+    /// one to come back, without which the rest is no quorum. (It stands still with this seed if it may not.)
     #[test]
     fn who_was_away_comes_back_over_blocks_of_an_equivocator() {
         let (_, judged) =
