@@ -15,6 +15,7 @@ mod files;
 pub mod genesis;
 pub mod hash;
 pub mod keygen;
+pub mod load;
 pub mod log;
 pub mod network;
 pub mod node;
