@@ -76,7 +76,7 @@ fn gauge(text: &str, name: &str) -> f64 {
 }
 
 /// What was used between two moments.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Usage {
     seconds: f64,
     validators: Vec<Validator>,
