@@ -9,12 +9,14 @@
     reason = "commands read and write the files that they are given, and look at the clock"
 )]
 
+pub mod bench;
 pub mod demo;
 mod error;
 mod files;
 pub mod genesis;
 pub mod hash;
 pub mod keygen;
+pub mod load;
 pub mod log;
 pub mod network;
 pub mod node;
@@ -22,6 +24,7 @@ mod node_client;
 pub mod org_key;
 mod progress;
 pub mod proof;
+mod signals;
 mod signer_state;
 pub mod submit;
 pub mod verify;
@@ -53,6 +56,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Measure what this machine verifies, hashes, logs and makes final
+    Bench(bench::BenchArgs),
     /// Run a network of validators here, make a hospital's day final on it, and prove a record
     Demo(demo::DemoArgs),
     /// Make or show a genesis file: what all validators of a network agree on before the first block
@@ -91,6 +96,7 @@ pub fn run() -> ExitCode {
 
 fn execute(command: Command, out: &mut dyn std::io::Write) -> Result<(), CliError> {
     match command {
+        Command::Bench(args) => bench::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Genesis(args) => genesis::run(args, out),
         Command::Hash(args) => hash::run(&args, out),

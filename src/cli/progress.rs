@@ -8,6 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// What takes longer shows how far it is.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How often a bar is drawn that shows time passing.
+const TICK: Duration = Duration::from_millis(250);
+
 /// A bar on standard error that appears after [`QUIET`], and on a terminal alone.
 #[derive(Clone)]
 pub(super) struct Progress {
@@ -32,6 +35,19 @@ impl Progress {
         if self.on_terminal && self.bar.is_hidden() && self.start.elapsed() > QUIET {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
+    }
+
+    /// What is being done. Shows time passing from here on.
+    pub(super) fn message(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        if self.on_terminal {
+            self.bar.enable_steady_tick(TICK);
+        }
+    }
+
+    /// Takes the bar away while something is printed.
+    pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
     }
 
     /// All is done, or will not be: takes the bar away.

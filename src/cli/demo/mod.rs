@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::network::{LocalNetwork, NetworkOptions, REGION};
+use super::signals::Signals;
 use super::{CliError, files};
 use crate::gateway::{Gateway, SAMPLE_STREAM, Settings, SystemEntropy, fhir};
 use crate::types::NetworkId;
@@ -190,32 +190,4 @@ async fn perform(network: &mut LocalNetwork, plan: Plan, out: &mut dyn Write) ->
     report::load(&driven, counts, out)?;
     report::agreement(network, &driven, out).await?;
     prove::prove(network, &gateway, &driven, out).await
-}
-
-/// The signals that end the demo.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, CliError> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| CliError::unable(format!("cannot listen for signals: {error}")))
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "interrupted",
-            _ = self.terminate.recv() => "terminated",
-            _ = self.hangup.recv() => "the terminal was closed",
-        }
-    }
 }

@@ -8,6 +8,7 @@ use indicatif::HumanCount;
 
 use super::drive::{Driven, WINDOW};
 use crate::cli::CliError;
+use crate::cli::load::percentile;
 use crate::cli::network::{LocalNetwork, PoolCounts, TransactionView};
 use crate::gateway::{Gateway, SystemEntropy};
 use crate::types::LeafIndex;
@@ -67,8 +68,8 @@ pub(super) fn load(driven: &Driven, counts: PoolCounts, out: &mut dyn Write) -> 
     writeln!(
         out,
         "finality    p50 {} ms, p99 {} ms from submission, up to {} on the way at once",
-        percentile(&sorted, 50).as_millis(),
-        percentile(&sorted, 99).as_millis(),
+        percentile(&sorted, 500).as_millis(),
+        percentile(&sorted, 990).as_millis(),
         HumanCount(WINDOW as u64)
     )?;
     let PoolCounts { busy, retries, lost } = counts;
@@ -162,12 +163,6 @@ pub(super) fn next_steps(
     Ok(())
 }
 
-/// The value below or at which `percent` of a sorted list lie; zero of an empty one.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
-}
-
 fn all(n: usize) -> String {
     if n == 1 { "the one validator".to_owned() } else { format!("all {n} validators") }
 }
@@ -184,15 +179,6 @@ fn counted(n: u64, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_occurred() {
-        let ms: Vec<_> = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!(percentile(&ms, 50), Duration::from_millis(100));
-        assert_eq!(percentile(&ms, 99), Duration::from_millis(198));
-        assert_eq!(percentile(&ms[..1], 99), Duration::from_millis(1));
-        assert_eq!(percentile(&[], 50), Duration::ZERO);
-    }
 
     #[test]
     fn numbers_agree_with_their_words() {

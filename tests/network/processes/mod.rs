@@ -1,5 +1,6 @@
 //! Four validators, each a process, and what they are put through.
 
+mod bench;
 mod demo;
 mod faults;
 mod kill;

@@ -1,13 +1,9 @@
 //! Open-loop load on a Salus network: how many transactions a second become final, and after what time.
 //!
-//! Transactions are signed before the clock starts. Each has a moment at which it is due, whatever became of those
-//! before; its time to finality counts from that moment, so that a network that falls behind cannot hide it by slowing
-//! its clients down.
+//! The load itself is [`salus::cli::load`].
 #![allow(clippy::disallowed_methods, reason = "a tool measures time and writes the file that it is given")]
 
-mod open_loop;
 mod report;
-mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,16 +11,16 @@ use std::time::Duration;
 
 use clap::Parser;
 use indicatif::ProgressBar;
-use rayon::prelude::*;
 use salus::cli::CliError;
-use salus::cli::network::{LocalNetwork, NetworkOptions, RecordMaker, clock, register_record_keys};
+use salus::cli::load::{OpenLoop, Snapshot, Transactions, Usage};
+use salus::cli::network::{LocalNetwork, NetworkOptions, RecordMaker, register_record_keys};
 
-use open_loop::{OpenLoop, Transactions};
 use report::Measured;
-use usage::{Snapshot, Usage};
 
 /// Pause between the start of a network and the measurement of its idle use.
 const SETTLE_IDLE: Duration = Duration::from_secs(3);
+/// How long after a load its last answers are waited for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 /// How long validators may take to serve, and a network to agree when the load is over.
 const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 
@@ -175,11 +171,12 @@ async fn one_rate(options: &Options, salus: &std::path::Path, rate: u32) -> Resu
         rate,
         duration: Duration::from_secs(options.seconds.into()),
         connections: options.connections,
+        answers_within: ANSWERS_WITHIN,
     };
     let transactions = sign(makers, load.transactions())?;
     let size = status_size(&network).await?;
     let before = Snapshot::take(&network).await?;
-    let outcome = open_loop::run(&network, load, transactions).await?;
+    let outcome = load.run(&network, transactions).await?;
     let usage = Usage::between(&before, &Snapshot::take(&network).await?);
     let agreement = network.wait_agreement(size + outcome.executed(), SETTLE_WITHIN).await?;
     let logs = report::Logs { leaves: agreement.size - size, root: agreement.root };
@@ -191,20 +188,9 @@ async fn status_size(network: &LocalNetwork) -> Result<u64, CliError> {
     network.wait_agreement(0, SETTLE_WITHIN).await.map(|agreement| agreement.size)
 }
 
-/// Signs all transactions, each key its share in the order in which it is submitted.
 fn sign(mut makers: Vec<RecordMaker>, count: u64) -> Result<Transactions, CliError> {
-    let now = clock()?;
-    let each = count.div_ceil(makers.len() as u64);
     let bar = ProgressBar::new(makers.len() as u64).with_message("signing");
-    let signed: Result<Vec<Vec<_>>, _> = makers
-        .par_iter_mut()
-        .map(|maker| {
-            let share = (0..each).map(|_| Ok(maker.record(now)?.bytes().clone())).collect();
-            bar.inc(1);
-            share
-        })
-        .collect();
+    let signed = Transactions::sign(&mut makers, count, || bar.inc(1));
     bar.finish_and_clear();
-    let signed = signed.map_err(|error: salus::gateway::EntropyError| CliError::unable(error.to_string()))?;
-    Ok(Transactions::new(signed, count))
+    signed
 }

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use salus::cli::load::{OpenLoop, Outcome, Usage, percentile};
 use serde_json::{Value, json};
-
-use crate::open_loop::{OpenLoop, Outcome};
-use crate::usage::Usage;
 
 /// What became of the validators' logs.
 #[derive(Debug)]
@@ -43,8 +41,7 @@ impl Measured {
     }
 
     fn percentile(&self, per_mille: usize) -> Duration {
-        let rank = (self.latencies.len() * per_mille).div_ceil(1_000).max(1);
-        self.latencies.get(rank - 1).copied().unwrap_or_default()
+        percentile(&self.latencies, per_mille)
     }
 
     /// What does not hold of the run, if anything. That transactions are refused as `Busy` is how an overload has to end.

@@ -1,22 +1,23 @@
-//! What validators and this tool use of the machine, from `/proc` and the validators' own figures.
+//! What validators and this process use of the machine, from `/proc` and the validators' own figures.
 
 use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
-use salus::cli::CliError;
-use salus::cli::network::LocalNetwork;
 use serde_json::{Value, json};
+
+use crate::cli::CliError;
+use crate::cli::network::LocalNetwork;
 
 /// Clock ticks a second in `/proc/PID/stat`; the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Figures at one moment, since each process was started.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     at: Instant,
     validators: Vec<Validator>,
-    /// CPU seconds of this tool.
+    /// CPU seconds of this process.
     own_cpu_s: f64,
 }
 
@@ -31,7 +32,10 @@ struct Validator {
 
 impl Snapshot {
     /// Asks the system and all validators.
-    pub(crate) async fn take(network: &LocalNetwork) -> Result<Self, CliError> {
+    ///
+    /// # Errors
+    /// If a validator does not answer.
+    pub async fn take(network: &LocalNetwork) -> Result<Self, CliError> {
         let mut validators = Vec::new();
         for index in 0..network.size() {
             // Whoever started the validators by other means left no process id; then this figure is missing.
@@ -72,15 +76,17 @@ fn gauge(text: &str, name: &str) -> f64 {
 }
 
 /// What was used between two moments.
-#[derive(Debug)]
-pub(crate) struct Usage {
+#[derive(Debug, Default)]
+pub struct Usage {
     seconds: f64,
     validators: Vec<Validator>,
     own_cpu_s: f64,
 }
 
 impl Usage {
-    pub(crate) fn between(before: &Snapshot, after: &Snapshot) -> Self {
+    /// The difference of two snapshots of one network.
+    #[must_use]
+    pub fn between(before: &Snapshot, after: &Snapshot) -> Self {
         let used = |(after, before): (&Validator, &Validator)| Validator {
             cpu_s: after.cpu_s - before.cpu_s,
             core_busy_us: after.core_busy_us - before.core_busy_us,
@@ -96,24 +102,34 @@ impl Usage {
     }
 
     /// Number of validators.
-    pub(crate) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.validators.len()
     }
 
-    /// Cores that all validators kept busy together.
-    fn cores(&self) -> f64 {
+    /// Cores that all validators kept busy together; not a number if that is not known.
+    #[must_use]
+    pub fn cores(&self) -> f64 {
         self.validators.iter().map(|validator| validator.cpu_s).sum::<f64>() / self.seconds
+    }
+
+    /// Cores that this process kept busy, which is the clients' part.
+    #[must_use]
+    pub fn own_cores(&self) -> f64 {
+        self.own_cpu_s / self.seconds
     }
 
     fn each(&self, of: impl Fn(&Validator) -> f64) -> Vec<f64> {
         self.validators.iter().map(|validator| of(validator) / self.seconds).collect()
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// All figures.
+    #[must_use]
+    pub fn json(&self) -> Value {
         json!({
             "seconds": self.seconds,
             "validators_cores": self.cores(),
-            "tool_cores": self.own_cpu_s / self.seconds,
+            "tool_cores": self.own_cores(),
             "cores": self.each(|validator| validator.cpu_s),
             "core_thread_busy": self.each(|validator| validator.core_busy_us / 1e6),
             "core_thread_inputs_per_s": self.each(|validator| validator.core_inputs),
@@ -138,7 +154,7 @@ impl fmt::Display for Usage {
             self.seconds,
             self.cores(),
             list(&self.each(|validator| validator.cpu_s), 3),
-            self.own_cpu_s / self.seconds,
+            self.own_cores(),
             list(&busy, 1),
             longest / 1_000.0,
             list(&self.each(|validator| validator.round), 0),

@@ -4,31 +4,68 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use salus::cli::CliError;
-use salus::cli::network::{Endpoint, LocalNetwork};
-use salus::io::client_plane::SalusClient;
-use salus::types::{ClientReply, NetworkId};
+use rayon::prelude::*;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// How long after the load its last answers are waited for.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+use crate::cli::CliError;
+use crate::cli::network::{Endpoint, LocalNetwork, RecordMaker, clock};
+use crate::gateway::EntropyError;
+use crate::io::client_plane::SalusClient;
+use crate::types::{ClientReply, NetworkId};
 
 /// How to load.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OpenLoop {
+pub struct OpenLoop {
     /// Transactions each second.
-    pub(crate) rate: u32,
+    pub rate: u32,
     /// Time of load.
-    pub(crate) duration: Duration,
+    pub duration: Duration,
     /// Connections to each validator.
-    pub(crate) connections: u16,
+    pub connections: u16,
+    /// How long after the load its last answers are waited for.
+    pub answers_within: Duration,
 }
 
 impl OpenLoop {
     /// Number of transactions.
-    pub(crate) fn transactions(&self) -> u64 {
+    #[must_use]
+    pub fn transactions(&self) -> u64 {
         u64::from(self.rate) * self.duration.as_secs()
+    }
+
+    /// Runs the load against all validators of a network.
+    ///
+    /// # Errors
+    /// If a validator cannot be reached when it begins.
+    #[expect(clippy::significant_drop_tightening, reason = "the clients move into their tasks")]
+    pub async fn run(self, network: &LocalNetwork, transactions: Transactions) -> Result<Outcome, CliError> {
+        let load = self;
+        let mut clients = Vec::new();
+        // One connection to each validator, then the second ones: neighbours in time go to different validators.
+        for _ in 0..load.connections {
+            for index in 0..network.size() {
+                clients.push(connect(network.endpoint(index), network.genesis().network()).await?);
+            }
+        }
+        let (transactions, senders) = (Arc::new(transactions), clients.len() as u64);
+        let (events, mut ended) = mpsc::unbounded_channel();
+        let start = Instant::now() + Duration::from_millis(100);
+        let mut tasks = JoinSet::new();
+        for (first, client) in (0..).zip(clients) {
+            let sender = Sender { load, start, transactions: transactions.clone(), events: events.clone() };
+            tasks.spawn(sender.run(client, first, senders));
+        }
+        drop(events);
+        let mut outcome =
+            Outcome { latencies: Vec::with_capacity(memory_for(load.transactions())), ..Outcome::default() };
+        while let Some(event) = ended.recv().await {
+            outcome.note(event);
+        }
+        while let Some(task) = tasks.join_next().await {
+            task.map_err(|error| CliError::unable(format!("a client has failed: {error}")))?;
+        }
+        Ok(outcome)
     }
 
     /// When a transaction is due, from the start.
@@ -41,14 +78,34 @@ impl OpenLoop {
 
 /// Signed transactions, a share for each key.
 #[derive(Debug)]
-pub(crate) struct Transactions {
+pub struct Transactions {
     shares: Vec<Vec<Bytes>>,
     count: u64,
 }
 
 impl Transactions {
-    pub(crate) fn new(shares: Vec<Vec<Bytes>>, count: u64) -> Self {
-        Self { shares, count }
+    /// Signs `count` record anchors on all cores, each key its share in the order in which it is submitted. `each_key` is
+    /// called when those of one key are signed. The keys go on where they were, so that there may be another load after this one.
+    ///
+    /// # Errors
+    /// If there are no random bytes.
+    pub fn sign(
+        makers: &mut [RecordMaker],
+        count: u64,
+        each_key: impl Fn() + Sync,
+    ) -> Result<Self, CliError> {
+        let now = clock()?;
+        let each = count.div_ceil(makers.len().max(1) as u64);
+        let signed: Result<Vec<Vec<_>>, EntropyError> = makers
+            .par_iter_mut()
+            .map(|maker| {
+                let share = (0..each).map(|_| Ok(maker.record(now)?.bytes().clone())).collect();
+                each_key();
+                share
+            })
+            .collect();
+        let shares = signed.map_err(|error| CliError::unable(error.to_string()))?;
+        Ok(Self { shares, count })
     }
 
     /// Round robin over the keys.
@@ -61,26 +118,27 @@ impl Transactions {
 
 /// What became of the load.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// From the due moment to finality, of those that became final.
-    pub(crate) latencies: Vec<Duration>,
+    pub latencies: Vec<Duration>,
     /// Of those, final before the load was over.
-    pub(crate) in_time: u64,
+    pub in_time: u64,
     /// Refused as `Busy`.
-    pub(crate) busy: u64,
+    pub busy: u64,
     /// Refused or skipped for another reason.
-    pub(crate) refused: u64,
+    pub refused: u64,
     /// The first such reason.
-    pub(crate) reason: Option<String>,
+    pub reason: Option<String>,
     /// Without a last answer.
-    pub(crate) unanswered: u64,
+    pub unanswered: u64,
     /// How far the client itself was behind, at most.
-    pub(crate) lag: Duration,
+    pub lag: Duration,
 }
 
 impl Outcome {
     /// Number of final transactions.
-    pub(crate) fn executed(&self) -> u64 {
+    #[must_use]
+    pub fn executed(&self) -> u64 {
         self.latencies.len() as u64
     }
 }
@@ -96,40 +154,6 @@ enum Ended {
 enum Event {
     Ended(Ended),
     Lag(Duration),
-}
-
-/// Runs the load against all validators of a network.
-#[expect(clippy::significant_drop_tightening, reason = "the clients move into their tasks")]
-pub(crate) async fn run(
-    network: &LocalNetwork,
-    load: OpenLoop,
-    transactions: Transactions,
-) -> Result<Outcome, CliError> {
-    let mut clients = Vec::new();
-    // One connection to each validator, then the second ones: neighbours in time go to different validators.
-    for _ in 0..load.connections {
-        for index in 0..network.size() {
-            clients.push(connect(network.endpoint(index), network.genesis().network()).await?);
-        }
-    }
-    let (transactions, senders) = (Arc::new(transactions), clients.len() as u64);
-    let (events, mut ended) = mpsc::unbounded_channel();
-    let start = Instant::now() + Duration::from_millis(100);
-    let mut tasks = JoinSet::new();
-    for (first, client) in (0..).zip(clients) {
-        let sender = Sender { load, start, transactions: transactions.clone(), events: events.clone() };
-        tasks.spawn(sender.run(client, first, senders));
-    }
-    drop(events);
-    let mut outcome =
-        Outcome { latencies: Vec::with_capacity(memory_for(load.transactions())), ..Outcome::default() };
-    while let Some(event) = ended.recv().await {
-        outcome.note(event);
-    }
-    while let Some(task) = tasks.join_next().await {
-        task.map_err(|error| CliError::unable(format!("a client has failed: {error}")))?;
-    }
-    Ok(outcome)
 }
 
 fn memory_for(transactions: u64) -> usize {
@@ -192,7 +216,7 @@ impl Sender {
             while answers.try_join_next().is_some() {}
         }
         let all = async { while answers.join_next().await.is_some() {} };
-        if tokio::time::timeout(ANSWERS_WITHIN, all).await.is_err() {
+        if tokio::time::timeout(self.load.answers_within, all).await.is_err() {
             for _ in 0..answers.len() {
                 let _ = self.events.send(Event::Ended(Ended::Unanswered));
             }
@@ -220,12 +244,17 @@ mod tests {
 
     #[test]
     fn every_transaction_is_due_once_and_in_order() {
-        let load = OpenLoop { rate: 3, duration: Duration::from_secs(2), connections: 1 };
+        let load = OpenLoop {
+            rate: 3,
+            duration: Duration::from_secs(2),
+            connections: 1,
+            answers_within: Duration::ZERO,
+        };
         assert_eq!(load.transactions(), 6);
         assert_eq!(load.due(3), Duration::from_secs(1));
         let byte = |n: u8| Bytes::from(vec![n]);
         let shares = vec![vec![byte(0), byte(2), byte(4)], vec![byte(1), byte(3), byte(5)]];
-        let transactions = Transactions::new(shares, 5);
+        let transactions = Transactions { shares, count: 5 };
         let all: Vec<_> = (0..).map_while(|number| transactions.get(number)).collect();
         assert_eq!(all, (0..5).map(byte).collect::<Vec<_>>());
     }
