@@ -248,17 +248,18 @@ fn a_commit_waits_for_the_own_block_that_decided_it() {
         }
         effects.extend(give(Input::Tick));
         for effect in effects {
-            match effect {
-                Effect::Append { seq, record: LogRecord::Header(header) }
-                    if header.header().author == AuthorityIndex(3) =>
-                {
-                    own.push((header.reference(), seq));
-                }
-                Effect::Append { record: LogRecord::Commit(..), .. } => {
-                    rests_on = rests_on.or(own.last().map(|(_, seq)| *seq));
-                }
-                Effect::Execute(_) => panic!("round {round}: nothing of {own:?} is durable but the first"),
-                _ => {}
+            assert!(
+                !matches!(effect, Effect::Execute(_)),
+                "round {round}: of {own:?} the first alone is durable"
+            );
+            let Effect::Append { seq, record } = effect else { continue };
+            if let LogRecord::Header(header) = &record
+                && header.header().author == AuthorityIndex(3)
+            {
+                own.push((header.reference(), seq));
+            }
+            if let LogRecord::Commit(..) = record {
+                rests_on = rests_on.or(own.last().map(|(_, seq)| *seq));
             }
         }
         next.extend(own.iter().map(|(block, _)| *block).find(|block| block.round == Round(round)));
