@@ -536,7 +536,7 @@ impl Node {
             self.knowledge.asked_by(from, newest, self.proposer.last().round);
         }
         let held_back = |block: &BlockRef| self.proposer.is_held_back(block);
-        fetcher::serve(&self.dag, held_back, from, request, out);
+        fetcher::serve(&self.dag, self.equivocations.authors(), held_back, from, request, out);
     }
 
     /// The transactions of an own block that is done with.

@@ -3,23 +3,33 @@
 //! Every request is answered, if only with no headers: a peer that hears nothing has to take this validator for dead, and one
 //! that hears that there is nothing asks the next.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::super::certificates::serve_commits;
 use super::super::effect::{Effect, LogKey, RecordKind};
+use crate::committee::AuthoritySet;
 use crate::dag::DagState;
 use crate::limits::FETCH_ANSWER_BYTES_MAX;
 use crate::types::{
     AuthorityIndex, BLOCK_REF_BYTES, BlockRef, FetchRequest, PeerMessage, Round, SignedHeader,
 };
 
+/// Headers of an equivocator's chain that go along with one that was asked for.
+const CHAIN_MAX: usize = 256;
+
 /// Bytes of payloads that one request is answered with.
 pub(super) const PAYLOAD_ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// Answers a request from memory, or leaves it to the log. Own blocks that are held back, since they are not durable
 /// yet, are not given away here either; the log gives nothing that is not durable.
+///
+/// Of an equivocator each validator may hold another chain. Who lacks one header of a chain is likely to lack what lies below it,
+/// as deep as garbage collection goes, so it gets all of it at once instead of one header for each round trip.
 pub(in super::super) fn serve(
     dag: &DagState,
+    equivocators: AuthoritySet,
     held_back: impl Fn(&BlockRef) -> bool,
     to: AuthorityIndex,
     request: FetchRequest,
@@ -29,7 +39,8 @@ pub(in super::super) fn serve(
     match request {
         FetchRequest::Headers(blocks) => {
             let (here, elsewhere): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|b| dag.get(b).is_some());
-            let headers = here.iter().filter_map(get).map(|entry| SignedHeader::clone(&entry.header));
+            let chains = with_chains(dag, equivocators, &here);
+            let headers = chains.iter().filter_map(get).map(|entry| SignedHeader::clone(&entry.header));
             if !here.is_empty() || elsewhere.is_empty() {
                 answer_headers(to, headers, out);
             }
@@ -51,6 +62,28 @@ pub(in super::super) fn serve(
         FetchRequest::Latest { .. } => {}
         FetchRequest::Commits { .. } => out.push(Effect::ServeFromLog { to, request }),
     }
+}
+
+/// The blocks, and behind them the chains of those by equivocators: later blocks first, since only what is known to be missing
+/// may come beside another block of its slot.
+fn with_chains(dag: &DagState, equivocators: AuthoritySet, blocks: &[BlockRef]) -> Vec<BlockRef> {
+    let mut all = blocks.to_vec();
+    let mut seen: BTreeSet<BlockRef> = blocks.iter().copied().collect();
+    for block in blocks.iter().filter(|block| equivocators.contains(block.author)) {
+        let mut tip = *block;
+        for _ in 0..CHAIN_MAX {
+            let Some(entry) = dag.get(&tip) else { break };
+            let Some(own) = entry.header.header().ancestors.iter().find(|a| a.author == tip.author) else {
+                break;
+            };
+            tip = *own;
+            if !seen.insert(tip) {
+                break;
+            }
+            all.push(tip);
+        }
+    }
+    all
 }
 
 fn serve_payloads(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::peers::{WINDOW_MAX, WINDOW_MIN};
 use super::*;
+use crate::committee::AuthoritySet;
 use crate::dag::testing::{committee, header};
 use crate::dag::{Admission, ManagerLimits, VerifiedHeader};
 use crate::types::{BlockDigest, LogSeq, Payload, SignedHeader, TimestampMs};
@@ -341,7 +342,7 @@ fn a_request_with_nothing_to_give_is_answered() {
     let dag = DagState::new(committee(4), Round(0));
     let mut out = Vec::new();
     let range = FetchRequest::Range { from: Round(1), rounds: 4 };
-    serve(&dag, |_| false, AuthorityIndex(2), range, &mut out);
+    serve(&dag, AuthoritySet::default(), |_| false, AuthorityIndex(2), range, &mut out);
     let empty = |effect: &Effect| matches!(effect, Effect::Send { message: PeerMessage::Headers(headers), .. } if headers.is_empty());
     assert!(out.len() == 1 && empty(&out[0]), "{out:?}");
     let block = BlockRef { round: Round(7), ..BlockRef::default() };
@@ -354,4 +355,41 @@ fn a_request_with_nothing_to_give_is_answered() {
             Ok(PeerMessage::Headers(headers)) if headers == Vec::<SignedHeader>::new()
         ));
     }
+}
+
+/// One round trip for the chain of an equivocator, in which each header is known to be missing before it comes, and no more than
+/// what was asked for of anybody else.
+#[test]
+fn an_answer_brings_the_chain_of_an_equivocator_from_its_end() {
+    let committee = committee(4);
+    let mut dag = DagState::new(committee.clone(), Round(0));
+    let mut row: Vec<BlockRef> = committee.indices().map(|a| committee.genesis_block(a)).collect();
+    for round in 1..=40 {
+        let made: Vec<_> = (0..4_u16)
+            .map(|author| {
+                let mut ancestors = row.clone();
+                ancestors.rotate_left(usize::from(author));
+                header(round, author, ancestors, 0)
+            })
+            .collect();
+        row = made.iter().map(|header| header.reference()).collect();
+        for header in made {
+            dag.insert(header);
+        }
+    }
+    let mut liars = AuthoritySet::default();
+    liars.insert(AuthorityIndex(3));
+    let answer = |block: BlockRef| {
+        let mut out = Vec::new();
+        serve(&dag, liars, |_| false, AuthorityIndex(1), FetchRequest::Headers(vec![block]), &mut out);
+        match out.pop() {
+            Some(Effect::Send { message: PeerMessage::Headers(headers), .. }) => headers,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(answer(row[0]).len(), 1);
+    let chain = answer(row[3]);
+    let rounds: Vec<u64> = chain.iter().map(|header| header.header().round.0).collect();
+    assert_eq!(rounds, (1..=40).rev().collect::<Vec<_>>());
+    assert!(chain.iter().all(|header| header.header().author == AuthorityIndex(3)));
 }
