@@ -1,6 +1,8 @@
 //! The machine that applies commits.
 
+use super::leaves::Leaves;
 use super::log_state::{StateTiles, keep_nodes};
+use super::recent::INDEXED_TOGETHER;
 use super::rules::{Commit, Constants, state_entry};
 use super::state::{KeyState, OrgState, Tally};
 use super::store::{Batch, Overlay, Read, Store};
@@ -17,7 +19,7 @@ use crate::types::{
 /// First bytes of the format entry.
 const MAGIC: &[u8; 12] = b"salus/state\0";
 /// Version of the tables' layout.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 /// Entries read at a time when the keys are loaded.
 const SCAN_CHUNK: usize = 1_024;
 
@@ -36,6 +38,7 @@ pub struct Executor<S> {
     staged_keys: KeyMap,
     /// Whether the store's head is behind: commits without transactions change nothing else and are not written one by one.
     unwritten: bool,
+    leaves: Leaves,
     log: LogTree,
 }
 
@@ -69,7 +72,13 @@ impl<S: Store> Executor<S> {
             let why = format!("the log of {} leaves has root {}", head.head.tree_size, log.root());
             return Err(tables::damaged("head", &key, &why));
         }
-        let keys = load_keys(&store)?;
+        let mut keys = load_keys(&store)?;
+        let leaves = Leaves::open(&store, head.head.tree_size, |org, record| {
+            let entry = keys.get_mut(&(org, record.key));
+            let is_new = entry.is_some_and(|entry| entry.window.mark(record.seq));
+            let why = "its key is missing, or has used its number";
+            if is_new { Ok(()) } else { Err(tables::damaged("leaf", &record.id.0, &why)) }
+        })?;
         directory.write(|held| *held = keys);
         Ok(Self {
             store,
@@ -79,6 +88,7 @@ impl<S: Store> Executor<S> {
             staged: Batch::default(),
             staged_keys: KeyMap::new(),
             unwritten: false,
+            leaves,
             log,
         })
     }
@@ -110,7 +120,7 @@ impl<S: Store> Executor<S> {
     /// A handle that answers questions from other threads.
     #[must_use]
     pub fn reader(&self) -> LedgerReader<S> {
-        LedgerReader::new(self.store.clone())
+        LedgerReader::new(self.store.clone(), self.leaves.recent.ids())
     }
 
     /// Makes durable what was executed. What is not durable is executed again after a restart, from the block log.
@@ -120,6 +130,9 @@ impl<S: Store> Executor<S> {
     pub fn persist(&mut self) -> Result<(), StorageError> {
         if std::mem::take(&mut self.unwritten) {
             self.staged.put([tables::HEAD], self.head.encode());
+        }
+        if self.leaves.recent.indexed() < self.leaves.next().0 {
+            self.index()?;
         }
         self.apply()?;
         self.store.persist()
@@ -147,6 +160,7 @@ impl<S: Store> Executor<S> {
             return Ok(());
         }
         self.store.apply(std::mem::take(&mut self.staged))?;
+        self.leaves.recent.applied();
         // Behind the store: who is told that a number is used up finds what used it.
         let keys = std::mem::take(&mut self.staged_keys);
         if !keys.is_empty() {
@@ -195,12 +209,12 @@ impl<S: Store> Executor<S> {
             &self.directory,
             (&self.store, &self.staged),
             std::mem::take(&mut self.staged_keys),
-            before.tree_size,
+            std::mem::take(&mut self.leaves),
             (dag.index, dag.time),
         );
         let blocks = commit.blocks(dag)?;
-        commit.save_windows()?;
-        let Commit { mut overlay, stubs, keys, authenticated, tallies, .. } = commit;
+        let Commit { mut overlay, leaves, stubs, keys, authenticated, tallies, .. } = commit;
+        leaves.put_tail(&mut overlay);
         for (author, new) in tallies {
             add_tally(&mut overlay, author, new)?;
         }
@@ -224,9 +238,32 @@ impl<S: Store> Executor<S> {
         let changes = overlay.into_batch();
         self.staged.then(changes);
         self.staged_keys = keys;
+        self.leaves = leaves;
         self.head = head;
         self.unwritten = false;
+        if self.leaves.next().0 - self.leaves.recent.indexed() >= INDEXED_TOGETHER {
+            self.index()?;
+        }
         Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles })
+    }
+
+    /// Brings what only the leaves hold into the store's index: ids of transactions, and replay windows.
+    fn index(&mut self) -> Result<(), StorageError> {
+        let mut ids = Batch::default();
+        let used = self.leaves.recent.index(self.leaves.next().0, &mut ids);
+        let mut overlay = Overlay::new(&self.store, &self.staged);
+        for (id, pages) in &used {
+            let window = match self.staged_keys.get(id) {
+                Some(entry) => Some(entry.window.clone()),
+                None => self.directory.read(|keys| keys.get(id).map(|entry| entry.window.clone())),
+            };
+            let Some(window) = window else { unreachable!("key {} of organisation {} signed", id.1, id.0) };
+            windows::save(&mut overlay, *id, &window, pages)?;
+        }
+        let windows = overlay.into_batch();
+        self.staged.then(ids);
+        self.staged.then(windows);
+        Ok(())
     }
 }
 
@@ -282,7 +319,7 @@ fn apply_genesis<S: Store>(genesis: &Genesis, constants: &Constants, store: &S) 
         &nobody,
         (store, &nothing),
         KeyMap::new(),
-        0,
+        Leaves::default(),
         (CommitIndex(0), genesis.created()),
     );
     for (id, member) in genesis.members() {

@@ -6,9 +6,11 @@
 
 mod directory;
 mod executor;
+mod leaves;
 mod log_state;
 mod outcome;
 mod query;
+mod recent;
 mod replay;
 mod rules;
 mod state;

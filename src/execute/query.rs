@@ -1,5 +1,7 @@
 //! The read side: what clients ask, answered while commits are applied.
 
+use super::leaves;
+use super::recent::RecentIds;
 use super::state::{ConsentState, KeyState, OrgState, Tally, Votes};
 use super::store::{Read, Store};
 use super::tables::{self, HeadRecord, LeafRecord, Record, SkipRecord};
@@ -80,13 +82,14 @@ pub struct Proposal {
 #[derive(Debug, Clone)]
 pub struct LedgerReader<S> {
     store: S,
+    recent: RecentIds,
 }
 
 impl<S: Store> LedgerReader<S> {
-    /// Reads a store that an executor has opened.
+    /// Reads a store that an executor has opened, and what that executor keeps in memory.
     #[must_use]
-    pub fn new(store: S) -> Self {
-        Self { store }
+    pub(super) fn new(store: S, recent: RecentIds) -> Self {
+        Self { store, recent }
     }
 
     /// The ledger after the last commit.
@@ -102,10 +105,15 @@ impl<S: Store> LedgerReader<S> {
     /// # Errors
     /// If the store cannot be read.
     pub fn transaction(&self, id: &TxId) -> Result<TransactionStatus, StorageError> {
-        let key = tables::transaction(id);
-        if let Some(leaf) = LeafIndex::stored(&key, self.store.get(&key)?)? {
-            let found =
-                self.leaf(leaf)?.ok_or_else(|| tables::damaged("transaction", &key, &"no such leaf"))?;
+        // In this order: what leaves the memory is in the store before.
+        let known = match self.recent.find(id) {
+            Some(leaf) => Some(leaf),
+            None => leaves::find_id(id, |key| self.store.get(key))?,
+        };
+        if let Some(leaf) = known {
+            let found = self.leaf(leaf)?;
+            let key = tables::transaction(id);
+            let found = found.ok_or_else(|| tables::damaged("transaction", &key, &"no such leaf"))?;
             return Ok(TransactionStatus::Executed(found));
         }
         let key = tables::skipped(id);
@@ -130,8 +138,8 @@ impl<S: Store> LedgerReader<S> {
     pub fn record(&self, index: LeafIndex) -> Result<Option<RecordStatus>, StorageError> {
         let snapshot = self.store.snapshot();
         let Some(version) = leaf(&snapshot, index)? else { return Ok(None) };
-        let key = tables::leaf(index);
-        let stub = Stub::decode(&version.stub).map_err(|error| tables::damaged("leaf", &key, &error))?;
+        let stub = Stub::decode(&version.stub)
+            .map_err(|error| tables::damaged("leaf", &index.0.to_be_bytes(), &error))?;
         if stub.kind != Kind::RecordAnchor {
             return Ok(None);
         }
@@ -230,9 +238,8 @@ fn head(store: &impl Read) -> Result<LedgerHead, StorageError> {
 }
 
 fn leaf(store: &impl Read, index: LeafIndex) -> Result<Option<Leaf>, StorageError> {
-    let key = tables::leaf(index);
-    let record = LeafRecord::stored(&key, store.get(&key)?)?;
-    Ok(record.map(|LeafRecord { stub, payload_seq, index: payload_index }| Leaf {
+    let record = leaves::read(store, index)?;
+    Ok(record.map(|LeafRecord { stub, payload_seq, index: payload_index, .. }| Leaf {
         index,
         stub,
         payload_seq,

@@ -20,15 +20,15 @@
 //! than the transaction in the block log that caused it. Below that point anybody could have made the bytes, and nothing is
 //! kept but the tally of the proposer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::leaves::Leaves;
 use super::state::{
     self, ConsentState, KeyState, OrgState, Revocation, Tallies, Votes, consent_map_key, key_map_key,
     map_value, org_map_key, proposal_map_key,
 };
 use super::store::{Batch, Overlay, Store};
 use super::tables::{self, LeafRecord, Record, SkipRecord};
-use super::windows;
 use super::{
     BlockOutcome, CommittedBlock, KeyDirectory, KeyEntry, KeyMap, Outcome, ReplayWindow, SkipReason, SubDag,
     Verdict,
@@ -38,9 +38,9 @@ use crate::error::StorageError;
 use crate::genesis::Genesis;
 use crate::limits::{KEYS_PER_ORG_MAX, TRANSACTION_TIME_SKEW_MS_MAX};
 use crate::types::{
-    AccessLog, Body, CommitIndex, ConsentGrant, ConsentRevoke, Digest, KeyAdd, KeyId, Kind, LeafIndex,
-    NetworkId, OrgAdmit, OrgId, RecordAnchor, Roles, STUB_BYTES, Stub, TimestampMs, Transaction, TxId,
-    stub_hashes,
+    AccessLog, Body, CommitIndex, ConsentGrant, ConsentRevoke, Digest, Envelope, KeyAdd, KeyId, Kind,
+    LeafIndex, NetworkId, OrgAdmit, OrgId, RecordAnchor, Roles, STUB_BYTES, Stub, TimestampMs, Transaction,
+    TxId, stub_hashes,
 };
 
 /// Number of an organisation's root key.
@@ -151,13 +151,10 @@ pub(super) struct Commit<'a, S> {
     pub(super) overlay: Overlay<'a, S>,
     index: CommitIndex,
     time: TimestampMs,
-    /// Leaves before this commit.
-    first_leaf: u64,
+    pub(super) leaves: Leaves,
     pub(super) stubs: Vec<[u8; STUB_BYTES]>,
     /// Keys that were used or registered, here or by commits before that are not applied yet, to replace those of the directory.
     pub(super) keys: KeyMap,
-    /// Pages of the replay windows in which numbers were used.
-    used: BTreeMap<(OrgId, KeyId), BTreeSet<u64>>,
     /// Entries of the authenticated map.
     pub(super) authenticated: BTreeMap<Digest, Digest>,
     pub(super) tallies: Tallies,
@@ -169,7 +166,7 @@ impl<'a, S: Store> Commit<'a, S> {
         directory: &'a KeyDirectory,
         (store, staged): (&'a S, &'a Batch),
         keys: KeyMap,
-        first_leaf: u64,
+        leaves: Leaves,
         (index, time): (CommitIndex, TimestampMs),
     ) -> Self {
         Self {
@@ -178,10 +175,9 @@ impl<'a, S: Store> Commit<'a, S> {
             overlay: Overlay::new(store, staged),
             index,
             time,
-            first_leaf,
+            leaves,
             stubs: Vec::new(),
             keys,
-            used: BTreeMap::new(),
             authenticated: BTreeMap::new(),
             tallies: Tallies::new(),
         }
@@ -260,14 +256,13 @@ impl<'a, S: Store> Commit<'a, S> {
         let envelope = sent.tx.envelope();
         let signer = (envelope.org, envelope.key);
         if !self.window(signer).check(envelope.seq) {
-            let key = tables::transaction(&sent.id);
-            let before = LeafIndex::stored(&key, self.overlay.get(&key)?)?;
+            let before = self.leaves.find_id(&self.overlay, &sent.id)?;
             return before.map(|leaf| Outcome::Duplicate { leaf }).ok_or(Stop::Skip(SkipReason::Replayed));
         }
         let distance_ms = envelope.time.0.abs_diff(self.time.0);
         ensure(distance_ms <= TRANSACTION_TIME_SKEW_MS_MAX, SkipReason::BadTime)?;
         ensure(sent.roles.contain(role_of(envelope.kind)), SkipReason::MissingRole)?;
-        let leaf = LeafIndex(self.first_leaf + self.stubs.len() as u64);
+        let leaf = self.leaves.next();
         let mut violation = false;
         match body {
             Body::RecordAnchor(body) => self.record_anchor(sent, &body, leaf)?,
@@ -279,17 +274,16 @@ impl<'a, S: Store> Commit<'a, S> {
         }
         let free = self.window(signer).mark(envelope.seq);
         assert!(free, "sequence number {} was free a moment ago", envelope.seq);
-        self.used.entry(signer).or_default().insert(windows::page_of(envelope.seq));
-        self.append(sent, leaf, violation);
+        self.append(sent, violation);
         Ok(Outcome::Executed { leaf, violation })
     }
 
-    fn append(&mut self, sent: &Attributed<'_>, leaf: LeafIndex, violation: bool) {
+    fn append(&mut self, sent: &Attributed<'_>, violation: bool) {
         let stub = Stub::of(sent.tx, sent.stub_hash, violation, self.index, self.time).encode();
         let index = u32::try_from(sent.index).unwrap_or_else(|_| unreachable!("a payload's limit"));
-        let record = LeafRecord { stub, payload_seq: sent.block.payload_seq, index };
-        self.overlay.put(tables::transaction(&sent.id), leaf.encode());
-        self.overlay.put(tables::leaf(leaf), record.encode());
+        let Envelope { org, key, seq, .. } = *sent.tx.envelope();
+        let record = LeafRecord { stub, payload_seq: sent.block.payload_seq, index, key, seq, id: sent.id };
+        self.leaves.push(&mut self.overlay, org, &record);
         self.stubs.push(stub);
     }
 
@@ -301,9 +295,8 @@ impl<'a, S: Store> Commit<'a, S> {
         leaf: LeafIndex,
     ) -> Result<(), Stop> {
         let Some(prev) = body.prev else { return Ok(()) };
-        let key = tables::leaf(prev);
-        let record = LeafRecord::stored(&key, self.overlay.get(&key)?)?.ok_or(SkipReason::NotAHead)?;
-        let stub = Stub::decode(&record.stub).map_err(|error| tables::damaged("leaf", &key, &error))?;
+        let record = self.leaves.find(&self.overlay, prev)?.ok_or(SkipReason::NotAHead)?;
+        let stub = record.stub(prev)?;
         ensure(stub.kind == Kind::RecordAnchor && stub.org == sent.org(), SkipReason::NotAHead)?;
         let superseded = tables::superseded(prev);
         ensure(self.overlay.get(&superseded)?.is_none(), SkipReason::NotAHead)?;
@@ -487,14 +480,6 @@ impl<'a, S: Store> Commit<'a, S> {
             entry.unwrap_or_else(|| panic!("key {} of organisation {} was found a moment ago", id.1, id.0))
         });
         &mut entry.window
-    }
-
-    /// Stores the replay windows in which numbers were used.
-    pub(super) fn save_windows(&mut self) -> Result<(), StorageError> {
-        for (id, touched) in &self.used {
-            windows::save(&mut self.overlay, *id, &self.keys[id].window, touched)?;
-        }
-        Ok(())
     }
 }
 

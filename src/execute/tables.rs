@@ -5,8 +5,9 @@
 //! |---|---|---|---|
 //! | `f` format | | magic, version, network | 25, once |
 //! | `h` head | | [`HeadRecord`] | 241, once |
-//! | `t` transaction | id32 | leaf8 | 41 for each executed transaction |
-//! | `l` leaf | leaf8 | [`LeafRecord`]: stub and place of the bytes | 75 for each executed transaction |
+//! | `t` transaction | id32 | leaf8 | 41 for each executed transaction, thousands at a time (`recent.rs`) |
+//! | `d` indexed | | leaf8 up to which `t`, `w` and `b` hold everything | 9, once |
+//! | `l` leaves | chunk8 | up to 32 [`LeafRecord`]s: stub and place of the bytes (`leaves.rs`) | 110 for each executed transaction, and 9 for 32 |
 //! | `s` superseded | leaf8 | leaf8 of the version that replaced it | 17 for each record version replaced |
 //! | `n` tree node | level1 index8 | hash of a full hash tile of the level below | 42 for each 256 leaves |
 //! | `x` skipped | id32 | [`SkipRecord`] | 42 for each skipped transaction whose signature holds |
@@ -19,20 +20,21 @@
 //! | `a` tally | author2 | [`super::Tally`] | 27 for each validator |
 //! | `i` trie | level1 digits | page of the authenticated map (`trie.rs`) | about 80 for each consent, key, organisation and proposal |
 //!
-//! So an executed transaction costs 116 bytes, whatever its own length, and more only where it changes the state; a commit
-//! writes 100 bytes for each key that signed in it. A store's own overhead comes on top.
+//! So an executed transaction costs 151 bytes, whatever its own length, and more only where it changes the state; a commit
+//! writes up to 3.4 KiB of leaves once more. A store's own overhead comes on top.
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::error::StorageError;
 use crate::execute::{LedgerHead, SkipReason};
 use crate::types::{
-    AuthorityIndex, CommitIndex, Digest, KeyId, LeafIndex, LogSeq, NodeHash, OrgId, STUB_BYTES, TimestampMs,
-    TxId,
+    AuthorityIndex, CommitIndex, Digest, KeyId, LeafIndex, LogSeq, NodeHash, OrgId, STUB_BYTES, Stub,
+    TimestampMs, TxId,
 };
 
 pub(super) const FORMAT: u8 = b'f';
 pub(super) const HEAD: u8 = b'h';
 pub(super) const TRANSACTION: u8 = b't';
+pub(super) const INDEXED: u8 = b'd';
 pub(super) const LEAF: u8 = b'l';
 pub(super) const SUPERSEDED: u8 = b's';
 pub(super) const NODE: u8 = b'n';
@@ -63,8 +65,8 @@ pub(super) fn transaction(id: &TxId) -> [u8; 33] {
     join(TRANSACTION, &[&id.0])
 }
 
-pub(super) fn leaf(leaf: LeafIndex) -> [u8; 9] {
-    join(LEAF, &[&leaf.0.to_be_bytes()])
+pub(super) fn leaves(chunk: u64) -> [u8; 9] {
+    join(LEAF, &[&chunk.to_be_bytes()])
 }
 
 pub(super) fn superseded(leaf: LeafIndex) -> [u8; 9] {
@@ -185,6 +187,9 @@ fn read_head(r: &mut Reader<'_>) -> Result<LedgerHead, DecodeError> {
     })
 }
 
+/// Bytes of a [`LeafRecord`].
+pub(super) const LEAF_BYTES: usize = STUB_BYTES + 56;
+
 /// A leaf of the Merkle log, and where the block log holds the transaction behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LeafRecord {
@@ -192,26 +197,39 @@ pub(super) struct LeafRecord {
     pub(super) payload_seq: LogSeq,
     /// Position in the payload.
     pub(super) index: u32,
+    /// Key of the stub's organisation that signed the transaction, and the number that it used.
+    pub(super) key: KeyId,
+    pub(super) seq: u64,
+    pub(super) id: TxId,
 }
 
-impl Record for LeafRecord {
-    const NAME: &'static str = "leaf";
-
-    /// `stub54 payload-seq8 index4`.
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(STUB_BYTES + 12);
+impl LeafRecord {
+    /// `stub54 payload-seq8 index4 key4 seq8 id32`.
+    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
         out.put_bytes(&self.stub);
         out.put_u64(self.payload_seq.0);
         out.put_u32(self.index);
-        out
+        out.put_u32(self.key.0);
+        out.put_u64(self.seq);
+        out.put_bytes(&self.id.0);
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            stub: r.array("stub")?,
-            payload_seq: LogSeq(r.u64("payload sequence number")?),
-            index: r.u32("index in the payload")?,
-        })
+    /// The stub of the leaf that this is the record of.
+    pub(super) fn stub(&self, leaf: LeafIndex) -> Result<Stub, StorageError> {
+        Stub::decode(&self.stub).map_err(|error| damaged("leaf", &leaf.0.to_be_bytes(), &error))
+    }
+
+    /// Decodes a record of the entry under `key`.
+    pub(super) fn decode(key: &[u8], bytes: &[u8; LEAF_BYTES]) -> Result<Self, StorageError> {
+        let mut r = Reader::new(bytes);
+        let mut read = || -> Result<Self, DecodeError> {
+            let stub = r.array("stub")?;
+            let payload_seq = LogSeq(r.u64("payload sequence number")?);
+            let index = r.u32("index in the payload")?;
+            let (key, seq) = (KeyId(r.u32("key")?), r.u64("sequence number")?);
+            Ok(Self { stub, payload_seq, index, key, seq, id: TxId(r.array("transaction id")?) })
+        };
+        read().map_err(|error| damaged("leaf", key, &error))
     }
 }
 

@@ -1,0 +1,241 @@
+//! The leaves of the log in the store, many to an entry: an entry for each would cost more than all else that execution does.
+//!
+//! An entry holds the leaves of one chunk, in order; that of the last chunk is written anew, longer, until it is full.
+
+use super::recent::Recent;
+use super::store::{Overlay, Read};
+use super::tables::{self, LEAF_BYTES, LeafRecord, Record};
+use crate::error::StorageError;
+use crate::types::{LeafIndex, OrgId, TxId};
+
+/// Leaves of a full chunk. A commit rewrites half of that many on the mean, and reading one leaf reads them all.
+pub(super) const CHUNK_LEAVES: u64 = 32;
+/// Leaves that are read at a time after a restart.
+const READ_TOGETHER: usize = 4_096;
+
+/// The end of the log: where the next leaf goes.
+#[derive(Debug, Default)]
+pub(super) struct Leaves {
+    next: u64,
+    /// The records of the chunk that the next leaf goes into.
+    tail: Vec<u8>,
+    /// What the index does not cover yet.
+    pub(super) recent: Recent,
+}
+
+impl Leaves {
+    /// The end of a log of so many leaves that a store holds. `each` gets the leaves that the index does not cover.
+    pub(super) fn open(
+        store: &impl Read,
+        size: u64,
+        mut each: impl FnMut(OrgId, &LeafRecord) -> Result<(), StorageError>,
+    ) -> Result<Self, StorageError> {
+        let key = tables::leaves(size / CHUNK_LEAVES);
+        let records = size % CHUNK_LEAVES;
+        let tail = if records == 0 { Vec::new() } else { store.get(&key)?.unwrap_or_default() };
+        if tail.len() as u64 != records * LEAF_BYTES as u64 {
+            return Err(tables::damaged("leaf", &key, &format!("expected {records} leaves")));
+        }
+        let key = [tables::INDEXED];
+        let indexed = LeafIndex::stored(&key, store.get(&key)?)?.unwrap_or(LeafIndex(0)).0;
+        let mut recent = Recent::new(indexed);
+        let mut next = indexed;
+        while next < size {
+            let limit = usize::try_from(size - next).unwrap_or(usize::MAX).min(READ_TOGETHER);
+            let records = read_many(store, LeafIndex(next), limit)?;
+            if records.is_empty() {
+                return Err(tables::damaged("leaf", &key, &format!("leaf {next} of {size} is missing")));
+            }
+            for record in records {
+                let org = record.stub(LeafIndex(next))?.org;
+                each(org, &record)?;
+                recent.note(org, LeafIndex(next), &record);
+                next += 1;
+            }
+        }
+        recent.applied();
+        Ok(Self { next: size, tail, recent })
+    }
+
+    /// Position of the next leaf.
+    pub(super) fn next(&self) -> LeafIndex {
+        LeafIndex(self.next)
+    }
+
+    /// Adds a leaf. It is sure to be among the changes only after [`Leaves::put_tail`].
+    pub(super) fn push<R: Read>(&mut self, overlay: &mut Overlay<'_, R>, org: OrgId, record: &LeafRecord) {
+        self.recent.note(org, self.next(), record);
+        record.append_to(&mut self.tail);
+        self.next += 1;
+        if self.next.is_multiple_of(CHUNK_LEAVES) {
+            let full = std::mem::take(&mut self.tail);
+            overlay.put(tables::leaves(self.next / CHUNK_LEAVES - 1), full);
+        }
+    }
+
+    /// Puts the chunk that is not full among the changes.
+    pub(super) fn put_tail<R: Read>(&self, overlay: &mut Overlay<'_, R>) {
+        if !self.tail.is_empty() {
+            overlay.put(tables::leaves(self.next / CHUNK_LEAVES), self.tail.as_slice());
+        }
+    }
+
+    /// The leaf of a transaction, of those just pushed or of an earlier commit.
+    pub(super) fn find_id<R: Read>(
+        &self,
+        overlay: &Overlay<'_, R>,
+        id: &TxId,
+    ) -> Result<Option<LeafIndex>, StorageError> {
+        match self.recent.find(id) {
+            Some(leaf) => Ok(Some(leaf)),
+            None => find_id(id, |key| overlay.get(key)),
+        }
+    }
+
+    /// A leaf, of those just pushed or of an earlier commit.
+    pub(super) fn find<R: Read>(
+        &self,
+        overlay: &Overlay<'_, R>,
+        leaf: LeafIndex,
+    ) -> Result<Option<LeafRecord>, StorageError> {
+        let key = tables::leaves(leaf.0 / CHUNK_LEAVES);
+        if leaf.0 / CHUNK_LEAVES == self.next / CHUNK_LEAVES {
+            return record(&key, &self.tail, leaf);
+        }
+        overlay.get(&key)?.map_or(Ok(None), |chunk| record(&key, &chunk, leaf))
+    }
+}
+
+/// The leaf of a transaction that the index covers.
+pub(super) fn find_id(
+    id: &TxId,
+    get: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, StorageError>,
+) -> Result<Option<LeafIndex>, StorageError> {
+    let key = tables::transaction(id);
+    LeafIndex::stored(&key, get(&key)?)
+}
+
+/// A leaf that a store holds.
+pub(super) fn read(store: &impl Read, leaf: LeafIndex) -> Result<Option<LeafRecord>, StorageError> {
+    let key = tables::leaves(leaf.0 / CHUNK_LEAVES);
+    store.get(&key)?.map_or(Ok(None), |chunk| record(&key, &chunk, leaf))
+}
+
+/// Up to `limit` leaves from `first` on, in order, that a store holds.
+pub(super) fn read_many(
+    store: &impl Read,
+    first: LeafIndex,
+    limit: usize,
+) -> Result<Vec<LeafRecord>, StorageError> {
+    let mut next = first;
+    let mut found = Vec::with_capacity(limit.min(4_096));
+    while found.len() < limit {
+        let chunk = next.0 / CHUNK_LEAVES;
+        let key = tables::leaves(chunk);
+        let Some(bytes) = store.get(&key)? else { break };
+        while found.len() < limit && next.0 / CHUNK_LEAVES == chunk {
+            let Some(record) = record(&key, &bytes, next)? else { return Ok(found) };
+            found.push(record);
+            next.0 += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// The record of a leaf in the entry of its chunk.
+fn record(key: &[u8], chunk: &[u8], leaf: LeafIndex) -> Result<Option<LeafRecord>, StorageError> {
+    let (records, rest) = chunk.as_chunks::<LEAF_BYTES>();
+    if !rest.is_empty() || records.len() as u64 > CHUNK_LEAVES {
+        return Err(tables::damaged("leaf", key, &format!("{} bytes", chunk.len())));
+    }
+    let at = usize::try_from(leaf.0 % CHUNK_LEAVES).unwrap_or_else(|_| unreachable!("below 32"));
+    records.get(at).map(|bytes| LeafRecord::decode(key, bytes)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::execute::store::{Batch, MemStore, Store};
+    use crate::types::{CommitIndex, KeyId, Kind, LogSeq, OrgId, Stub, TimestampMs};
+
+    const ORG: OrgId = OrgId(3);
+
+    fn record_of(leaf: u64) -> LeafRecord {
+        let hash = *blake3::hash(&leaf.to_be_bytes()).as_bytes();
+        let kind = Kind::RecordAnchor;
+        let stub =
+            Stub { kind, violation: false, org: ORG, height: CommitIndex(leaf), time: TimestampMs(1), hash };
+        let key = KeyId(u32::try_from(leaf % 3).unwrap());
+        LeafRecord {
+            stub: stub.encode(),
+            payload_seq: LogSeq(leaf),
+            index: 7,
+            key,
+            seq: leaf,
+            id: TxId(hash),
+        }
+    }
+
+    fn reopen(store: &MemStore, size: u64) -> Leaves {
+        Leaves::open(store, size, |_, _| Ok(())).unwrap()
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_pushed_across_chunks_commits_and_restarts() {
+        let store = MemStore::new();
+        let nothing = Batch::default();
+        let mut leaves = reopen(&store, 0);
+        let mut size = 0;
+        for (i, pushed) in [1, 30, 1, 1, 31, 32, 64, 100, 5].into_iter().enumerate() {
+            let mut overlay = Overlay::new(&store, &nothing);
+            for leaf in size..size + pushed {
+                assert_eq!(leaves.next(), LeafIndex(leaf));
+                leaves.push(&mut overlay, ORG, &record_of(leaf));
+                for known in [0, leaf / 2, leaf] {
+                    let found = leaves.find(&overlay, LeafIndex(known)).unwrap();
+                    assert_eq!(found, Some(record_of(known)), "{known} of {leaf}");
+                    let found = leaves.find_id(&overlay, &record_of(known).id).unwrap();
+                    assert_eq!(found, Some(LeafIndex(known)));
+                }
+                assert_eq!(leaves.find(&overlay, LeafIndex(leaf + 1)).unwrap(), None);
+                assert_eq!(leaves.find_id(&overlay, &record_of(leaf + 1).id).unwrap(), None);
+            }
+            leaves.put_tail(&mut overlay);
+            let mut batch = overlay.into_batch();
+            if i % 3 == 2 {
+                leaves.recent.index(size + pushed, &mut batch);
+            }
+            store.apply(batch).unwrap();
+            leaves.recent.applied();
+            size += pushed;
+            let again = reopen(&store, size);
+            assert_eq!((again.next, &again.tail), (leaves.next, &leaves.tail));
+            assert_eq!(again.recent.indexed(), leaves.recent.indexed());
+            let overlay = Overlay::new(&store, &nothing);
+            for known in 0..size {
+                let found = again.find_id(&overlay, &record_of(known).id).unwrap();
+                assert_eq!(found, Some(LeafIndex(known)));
+            }
+            assert_eq!(read(&store, LeafIndex(size - 1)).unwrap(), Some(record_of(size - 1)));
+            assert_eq!(read(&store, LeafIndex(size)).unwrap(), None);
+        }
+        let all = read_many(&store, LeafIndex(3), 10_000).unwrap();
+        assert_eq!(all, (3..size).map(record_of).collect::<Vec<_>>());
+        assert_eq!(read_many(&store, LeafIndex(40), 2).unwrap(), [record_of(40), record_of(41)]);
+    }
+
+    #[test]
+    fn a_store_that_lacks_leaves_is_damaged() {
+        let store = MemStore::new();
+        let open = |size| Leaves::open(&store, size, |_, _| Ok(())).map(|_| ());
+        assert!(matches!(open(5), Err(StorageError::Damaged { .. })));
+        assert!(matches!(open(64), Err(StorageError::Damaged { .. })));
+        assert!(open(0).is_ok());
+        let mut batch = Batch::default();
+        batch.put(tables::leaves(0), vec![0; LEAF_BYTES + 1]);
+        store.apply(batch).unwrap();
+        assert!(matches!(read(&store, LeafIndex(0)), Err(StorageError::Damaged { .. })));
+    }
+}
