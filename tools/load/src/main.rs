@@ -102,8 +102,14 @@ fn run(options: &Options) -> Result<(), CliError> {
         return write_json(options, &report::idle_json(&machine, &usage));
     }
     let mut results = Vec::new();
+    // Removed when all is measured: ext4 without a journal passes over each inode that was freed within the last minutes, one by one,
+    // whenever a file is made, and the thousands of tiles of one network would slow the next one.
+    let mut folders = Vec::new();
     for rate in &options.rates {
-        let measured = runtime.block_on(unless_interrupted(one_rate(options, &salus, *rate)))?;
+        let folder = tempfile::tempdir()?;
+        let measured = runtime.block_on(unless_interrupted(one_rate(options, &salus, &folder, *rate)));
+        folders.push(folder);
+        let measured = measured?;
         println!("{measured}");
         results.push(measured);
     }
@@ -160,10 +166,13 @@ async fn idle(options: &Options, salus: &std::path::Path, seconds: u32) -> Resul
 
 /// A network, its keys, transactions, the load, and what came of it. Everything is ended when this returns.
 #[expect(clippy::significant_drop_tightening, reason = "these connections may stay open while the load runs")]
-async fn one_rate(options: &Options, salus: &std::path::Path, rate: u32) -> Result<Measured, CliError> {
-    // Declared before the network, so that it is removed after the validators have ended.
-    let folder = tempfile::tempdir()?;
-    let network = network_in(options, salus, &folder).await?;
+async fn one_rate(
+    options: &Options,
+    salus: &std::path::Path,
+    folder: &tempfile::TempDir,
+    rate: u32,
+) -> Result<Measured, CliError> {
+    let network = network_in(options, salus, folder).await?;
     let pool = network.pool();
     pool.connect().await;
     let makers = register_record_keys(&network, &pool, options.keys).await?;
