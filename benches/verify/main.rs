@@ -4,7 +4,10 @@
 //! Messages of 300 bytes under 32 keys, as in a network whose gateways sign most of the load, or under a key each; known keys.
 //! The names are stable: `verify/<verifier>/n=<batch>,keys=<keys>`; throughput is in signatures.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench")]
+#![allow(clippy::disallowed_methods, reason = "what fills the pipeline is not measured")]
 #![allow(missing_docs, reason = "criterion's macros")]
+
+mod pipeline;
 
 use std::hint::black_box;
 
@@ -49,6 +52,7 @@ fn bench(c: &mut Criterion) {
         group.throughput(Throughput::Elements(n as u64));
         if n == 1 {
             group.bench_function("single", |b| b.iter(|| assert!(verify_one(black_box(&items[0])))));
+            bench_dalek_single(&mut group, &made[0]);
         }
         let mut verifiers =
             [("batch", Verifier::new(seed(), 4_096)), ("portable", Verifier::portable(seed(), 4_096))];
@@ -66,6 +70,7 @@ fn bench(c: &mut Criterion) {
         group.throughput(Throughput::Elements(n as u64));
         bench_one_bad(&mut group, &signed(&made[..n]));
     }
+    pipeline::bench(&mut group);
     group.finish();
 }
 
@@ -73,6 +78,18 @@ fn signed(made: &[Made]) -> Vec<Signed<'_>> {
     made.iter()
         .map(|m| Signed { key: &m.key, domain: &[], message: &m.message, signature: &m.signature })
         .collect()
+}
+
+/// With a key that was decoded before, as the verifier of a node has those that it knows.
+fn bench_dalek_single(
+    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
+    made: &Made,
+) {
+    let key = ed25519_dalek::VerifyingKey::from_bytes(&made.key).unwrap();
+    let signature = ed25519_dalek::Signature::from(made.signature);
+    group.bench_function("dalek_single", |b| {
+        b.iter(|| ed25519_dalek::Verifier::verify(black_box(&key), &made.message, &signature).unwrap());
+    });
 }
 
 fn bench_peers(
