@@ -51,17 +51,37 @@ pub(super) fn run(work: &mut Work, args: &[&str]) -> Result<(Vec<LoadRun>, Optio
     let _ = std::fs::remove_file(&path);
     let mut command = work.program("load");
     command.args(args).arg("--json").arg(&path);
-    // With exit code 1 it has measured, but for instance transactions were refused: its figures stand, with that said.
+    // With exit code 1 it has measured, but transactions were refused or not answered: its figures stand, with that said.
     let ran = work.run(&mut command);
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok((parsed(&text)?, ran.err())),
+        Ok(text) => {
+            let runs = parsed(&text)?;
+            let fault = ran.err().map(|error| lost(&runs).unwrap_or(error));
+            Ok((runs, fault))
+        }
         Err(error) => Err(ran.err().unwrap_or_else(|| format!("cannot read what load wrote: {error}"))),
     }
+}
+
+/// Runs that did not answer for all transactions.
+fn lost(runs: &[LoadRun]) -> Option<String> {
+    let faulty = runs.iter().filter(|run| run.lost() > 0);
+    let told: Vec<String> = faulty
+        .map(|run| format!("at {} tx/s {} refused or not answered", run.offered_per_s, run.lost()))
+        .collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 pub(super) fn parsed(text: &str) -> Result<Vec<LoadRun>, String> {
     let written: Written = serde_json::from_str(text).map_err(|error| format!("what load wrote: {error}"))?;
     Ok(written.runs.into_iter().map(LoadRun::rounded).collect())
+}
+
+impl LoadRun {
+    /// Transactions that were refused for another reason than overload, or not answered.
+    pub(crate) fn lost(&self) -> u64 {
+        self.refused + self.unanswered
+    }
 }
 
 impl Load {
@@ -108,6 +128,9 @@ mod tests {
         assert_eq!(rate, 20_000);
         assert!((best.median - 19_608.0).abs() < 1e-9);
         assert_eq!(load.half_rate(), Some(9_800));
+        assert_eq!(lost(&load.runs), None);
+        let one = LoadRun { unanswered: 3, ..load.runs[0].clone() };
+        assert_eq!(lost(&[one]).unwrap(), "at 1000 tx/s 3 refused or not answered");
         // Not known where validators were started by other means.
         assert_eq!(load.runs[1].usage.validators_cores, None);
     }

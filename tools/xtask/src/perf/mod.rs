@@ -47,7 +47,7 @@ OPTIONS
   --from DIR     measure nothing: make report and plots again from DIR/results.json
 
 EXAMPLES
-  Everything, on a machine that does nothing else, in under an hour, most of it to build:
+  Everything, on a machine that does nothing else, in about an hour, half of it to build:
       cargo xtask perf --long
   Does the suite work?
       cargo xtask perf --quick

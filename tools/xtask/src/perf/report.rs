@@ -191,8 +191,8 @@ fn log(results: &Results) -> Option<String> {
 fn load(load: &Load) -> String {
     let mut out = "Four validators and their clients share this machine. Medians of the runs, in parentheses the lowest and the \
                    highest; a time counts from the moment at which a transaction was due.\n\n\
-                   | offered /s | runs | committed /s | p50, ms | p99, ms | worst, ms | refused as busy | validators' cores |\n\
-                   |---:|---:|---:|---:|---:|---:|---:|---:|\n"
+                   | offered /s | runs | committed /s | p50, ms | p99, ms | worst, ms | refused as busy | otherwise refused, or not answered | validators' cores |\n\
+                   |---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();
     let rates = load.rates().into_iter().map(|rate| (rate, &load.runs));
     let half = load.half.first().map(|run| (run.offered_per_s, &load.half));
@@ -205,9 +205,10 @@ fn load(load: &Load) -> String {
         };
         let cores = Spread::of(runs.iter().filter_map(|run| run.usage.validators_cores));
         let busy: u64 = runs.iter().map(|run| run.busy).sum();
+        let lost: u64 = runs.iter().map(|run| run.lost()).sum();
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             whole(rate as f64),
             runs.len(),
             cell(of(&|run| run.committed_per_s), three_spread),
@@ -215,6 +216,7 @@ fn load(load: &Load) -> String {
             cell(of(&|run| run.finality_ms.p99), ms),
             cell(of(&|run| run.finality_ms.max), |max| ms_digits(max.high)),
             whole(busy as f64),
+            whole(lost as f64),
             cell(cores, |cores| format!("{:.2}", cores.median)),
         );
     }

@@ -1,5 +1,6 @@
 //! The steps of the suite, and what they have in common.
 
+use std::fs::{File, TryLockError};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -83,6 +84,8 @@ pub(super) struct Work {
     pub(super) scratch: PathBuf,
     /// Cargo's folder.
     target: PathBuf,
+    /// Locked while this runs: two runs would measure each other, and remove each other's files.
+    _lock: File,
     /// Benches that this code has.
     benches: Vec<String>,
     /// What the step under way has run.
@@ -99,8 +102,9 @@ impl Work {
         let targets = packages.flat_map(|package| package["targets"].as_array().into_iter().flatten());
         let benches =
             targets.filter(is_bench).filter_map(|target| target["name"].as_str().map(str::to_owned));
-        let scratch = target.join("perf-scratch");
-        let work = Self { results, quick, scratch, benches: benches.collect(), target, commands: Vec::new() };
+        let (scratch, lock) = (target.join("perf-scratch"), lock(&target.join("perf.lock"))?);
+        let (benches, commands) = (benches.collect(), Vec::new());
+        let work = Self { results, quick, scratch, benches, target, commands, _lock: lock };
         work.clean()?;
         std::fs::create_dir_all(&work.scratch)
             .map_err(|error| format!("cannot make {}: {error}", work.scratch.display()))?;
@@ -230,6 +234,15 @@ impl Drop for Work {
         if let Err(error) = self.clean() {
             eprintln!("error: {error}");
         }
+    }
+}
+
+fn lock(path: &Path) -> Result<File, String> {
+    let file = File::create(path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err("another `cargo xtask perf` runs: wait for its end".to_owned()),
+        Err(TryLockError::Error(error)) => Err(format!("cannot lock {}: {error}", path.display())),
     }
 }
 
