@@ -11,7 +11,10 @@ const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->\n";
 
 /// What stands there as long as nothing was measured.
-pub(super) const NOT_MEASURED: &str = "Not measured yet: `cargo xtask perf` does, and writes its figures here. `salus bench` says in under a minute what your machine does.\n";
+pub(super) const NOT_MEASURED: &str = concat!(
+    "Not measured yet: `cargo xtask perf` does, and writes its figures here.\n",
+    "`salus bench` says in under a minute what your machine does.\n"
+);
 
 /// The README with another text between its marks.
 pub(super) fn replaced(readme: &str, text: &str) -> Result<String, String> {
@@ -45,8 +48,8 @@ pub(super) fn table(results: &Results) -> String {
     }
     let quick = if results.quick { " in a quick run that is not to be quoted" } else { "" };
     let mut out = format!(
-        "Measured by `cargo xtask perf`{quick} on {}; {}. Medians, with what they vary between. Everything else, beside peers \
-         and what was asked: `perf/report.md`.\n\n| | |\n|---|---:|\n",
+        "Measured by `cargo xtask perf`{quick} on\n{}; {}.\n\
+         Medians, with what they vary between. Everything else, beside peers and what was asked: `perf/report.md`.\n\n| | |\n|---|---:|\n",
         results.machine.shown(),
         commit(results)
     );
