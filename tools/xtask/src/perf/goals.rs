@@ -34,6 +34,7 @@ const VERIFY: &str = "cargo bench --bench verify";
 const HASH: &str = "cargo bench --bench hash";
 const FILES: &str = "cargo xtask perf --only files";
 const APPEND: &str = "cargo bench --bench log -- append";
+const STREAM: &str = "cargo bench --bench log -- stream";
 const RECOVERY: &str = "cargo bench --bench log -- recovery 4";
 
 /// All of them, in order.
@@ -97,11 +98,13 @@ fn logging(results: &Results) -> Vec<Goal> {
         at_least(number, what, asked, log_ratio(results, name, others), command)
     };
     let (few, many) = ("log/append/salus/n=128", "log/append/salus/n=2048");
-    let raw = "durable appends of 512 bytes in groups of 1 MiB, beside the raw device";
+    let stream = "durable appends of 512 bytes in groups of 1 MiB, several on the way, beside the raw device with as many";
+    let waited = "the same, each group waited for, beside the raw device that waits too";
     let stores = "durable appends in batches of 128, beside the better of fjall and redb";
     let recovery = "recovery of a log of 4 GiB, beside a cold read of its files";
     vec![
-        beside("8", raw, 0.9, many, &["device"], APPEND),
+        beside("8a", stream, 0.9, "log/stream/store/n=2048", &["device"], STREAM),
+        beside("8b", waited, 0.9, many, &["direct"], APPEND),
         beside("9a", stores, 3.0, few, &["fjall", "redb"], APPEND),
         beside("9b", "the same in batches of 2,048", 4.0, many, &["fjall", "redb"], APPEND),
         beside("10", recovery, 0.9, "log/recovery/open", &["read"], RECOVERY),
@@ -263,7 +266,8 @@ mod tests {
             "5 true 1.00 × (0.81 to 1.23)",
             "6 true 4.20 × (3.40 to 5.19)",
             "7 true 1.10 × (1.00 to 1.20)",
-            "8 true 0.95 × (0.90 to 1.00)",
+            "8a true 0.95 × (0.90 to 1.00)",
+            "8b not measured: no row `log/append/salus/n=2048` beside direct",
             "9a true 3.50 × (3.00 to 4.00)",
             "9b not measured: no row `log/append/salus/n=2048` beside fjall and redb",
             "10 not measured: no row `log/recovery/open` beside read",

@@ -9,16 +9,21 @@ const RECOVERY_GIB: &str = "4";
 pub(super) fn measure(work: &mut Work) -> Result<(), String> {
     let gib = if work.quick { "1" } else { RECOVERY_GIB };
     let bench = ["bench", "--locked", "--package", "salus", "--bench", Step::Log.bench(), "--"];
-    for what in [&["append"][..], &["recovery", gib]] {
+    let mut faults = Vec::new();
+    for what in [&["append"][..], &["stream"], &["recovery", gib]] {
         let mut command = work.cargo(&[&bench[..], what].concat());
-        let text = work.output(&mut command)?;
-        let rows: Vec<LogRow> = text.lines().filter_map(row).collect();
-        if rows.is_empty() {
-            return Err(format!("bench {} {}: none of its lines is a figure", bench[5], what.join(" ")));
+        match work.output(&mut command) {
+            Ok(text) => {
+                let rows: Vec<LogRow> = text.lines().filter_map(row).collect();
+                if rows.is_empty() {
+                    faults.push(format!("bench log {}: none of its lines is a figure", what.join(" ")));
+                }
+                work.results.log.extend(rows);
+            }
+            Err(fault) => faults.push(fault),
         }
-        work.results.log.extend(rows);
     }
-    Ok(())
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 
 /// `NAME 123 MB/s (120 to 125)`, or `NAME 0.95 of OTHER (0.93 to 0.97)`.

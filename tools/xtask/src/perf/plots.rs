@@ -111,18 +111,29 @@ pub(super) const APPENDERS: [(&str, &str); 6] = [
     ("direct", "the same, O_DIRECT"),
     ("device", "device, 8 in flight"),
 ];
-pub(super) const BATCHES: [u32; 2] = [128, 2_048];
+
+/// Records in a batch, ascending.
+pub(super) fn batches(results: &Results) -> Vec<u32> {
+    let batch = |name: &str| name.strip_prefix("log/append/salus/n=")?.parse().ok();
+    let speeds = results.log.iter().filter(|row| row.of.is_none());
+    let mut batches: Vec<u32> = speeds.filter_map(|row| batch(&row.name)).collect();
+    batches.sort_unstable();
+    batches
+}
 
 fn log(results: &Results) -> Plot {
     let series = APPENDERS.iter().map(|(who, name)| Series {
         name: (*name).to_owned(),
-        points: grouped(BATCHES.iter().map(|n| results.log_row(&format!("log/append/{who}/n={n}"), None))),
+        points: batches(results)
+            .into_iter()
+            .filter_map(|n| Some((f64::from(n), results.log_row(&format!("log/append/{who}/n={n}"), None)?)))
+            .collect(),
     });
     Plot {
         title: "Durable appends of records of 512 bytes".to_owned(),
         measure: "MB a second, with quartiles".to_owned(),
-        across: Across::Groups(BATCHES.map(|n| format!("batches of {}", whole(f64::from(n)))).to_vec()),
-        scale: Scale::Linear,
+        across: Across::Numbers { label: "records in a batch".to_owned(), scale: Scale::Log },
+        scale: Scale::Log,
         series: measured(series),
     }
 }

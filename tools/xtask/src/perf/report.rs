@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::files::{B3SUM, OWN_BLAKE3, OWN_SHA256, SHA256SUM};
 use super::goals::{Measured, file_ratio, goals};
 use super::numbers::{ms_digits, three, three_spread, time, time_spread, times_spread, whole};
-use super::plots::{APPENDERS, BATCHES, HASHED, VERIFIERS, sizes, verify_row};
+use super::plots::{APPENDERS, HASHED, VERIFIERS, batches, sizes, verify_row};
 use super::results::{Bench, Load, Results, Spread};
 
 /// The whole of it. `plots` are the names of those that there are.
@@ -155,29 +155,32 @@ fn files(results: &Results) -> Option<String> {
 
 fn log(results: &Results) -> Option<String> {
     results.log.first()?;
+    let batches = batches(results);
     let mut out = "Durable appends of records of 512 bytes; one round of all after the other, in an order that turns. MB/s, \
-                   median and quartiles; ratios are taken within a round.\n\n| |"
+                   median and quartiles; below, how many times as fast Salus is, taken within a round.\n\n| records in a batch |"
         .to_owned();
-    for n in BATCHES {
-        let _ = write!(out, " batches of {} | Salus beside it |", whole(f64::from(n)));
+    for n in &batches {
+        let _ = write!(out, " {} |", whole(f64::from(*n)));
     }
-    out.push_str("\n|---|---:|---:|---:|---:|\n");
+    let _ = write!(out, "\n|---|{}\n", "---:|".repeat(batches.len()));
     for (who, name) in APPENDERS {
         let _ = write!(out, "| {name} |");
-        for n in BATCHES {
+        for n in &batches {
             let speed = results.log_row(&format!("log/append/{who}/n={n}"), None);
             let ratio = results.log_row(&format!("log/append/salus/n={n}"), Some(who));
-            let _ = write!(out, " {} | {} |", cell(speed, three_spread), cell(ratio, times_spread));
+            let ratio = ratio.map(|ratio| format!("<br>{}", times_spread(ratio))).unwrap_or_default();
+            let _ = write!(out, " {}{ratio} |", cell(speed, three_spread));
         }
         out.push('\n');
     }
-    let recovery: Vec<_> = results.log.iter().filter(|row| row.name.starts_with("log/recovery/")).collect();
-    if !recovery.is_empty() {
+    let others: Vec<_> = results.log.iter().filter(|row| !row.name.starts_with("log/append/")).collect();
+    if !others.is_empty() {
         out.push_str(
-            "\nRecovery: opening a log that is not in the page cache (`open`), beside reading its files in order (`read`) \
-             and past the page cache with eight requests in flight (`device`).\n\n| | |\n|---|---:|\n",
+            "\n`stream`: groups of 1 MiB, several on the way, by the node's writer (`store`), its threads alone (`lanes`) and the \
+             bare device. `recovery`: opening a log that is not in the page cache (`open`), beside reading its files in \
+             order (`read`) and past the page cache with eight requests in flight (`device`).\n\n| | |\n|---|---:|\n",
         );
-        for row in recovery {
+        for row in others {
             let (name, shown) = match &row.of {
                 None => (row.name.clone(), format!("{} MB/s", three_spread(row.figure))),
                 Some(of) => (format!("{} beside `{of}`", row.name), times_spread(row.figure)),

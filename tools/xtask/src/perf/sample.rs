@@ -74,7 +74,8 @@ pub(super) fn results() -> Results {
             log("log/append/device/n=2048", None, [940.0, 950.0, 960.0]),
             log("log/append/salus/n=128", Some("fjall"), [3.0, 3.5, 4.0]),
             log("log/append/salus/n=128", Some("redb"), [3.9, 4.0, 4.1]),
-            log("log/append/salus/n=2048", Some("device"), [0.9, 0.95, 1.0]),
+            log("log/stream/store/n=2048", None, [895.0, 905.0, 915.0]),
+            log("log/stream/store/n=2048", Some("device"), [0.9, 0.95, 1.0]),
         ],
         files: Some(Files {
             bytes: 2 << 30,
