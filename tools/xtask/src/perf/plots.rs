@@ -108,7 +108,7 @@ pub(super) const APPENDERS: [(&str, &str); 6] = [
     ("fjall", "fjall"),
     ("redb", "redb"),
     ("pwrite", "pwrite, fdatasync"),
-    ("direct", "the same, O_DIRECT"),
+    ("direct", "O_DIRECT"),
     ("device", "device, 8 in flight"),
 ];
 
