@@ -1,8 +1,11 @@
-//! Development tasks of Salus: `cargo xtask test`, `cargo xtask lint`.
+//! Development tasks of Salus: `cargo xtask test`, `cargo xtask lint`, `cargo xtask perf`.
 //!
 //! A task is a list of steps. Every step runs even if an earlier one failed; the summary at the end names each with its
-//! duration. Exit codes: 0 all steps passed; 1 a step failed; 2 no such task.
+//! duration. Exit codes: 0 all steps passed; 1 a step failed; 2 no such task. What measures is in [`perf`].
 #![expect(clippy::disallowed_methods, reason = "a tool measures how long its steps take")]
+#![expect(clippy::disallowed_types, reason = "a tool writes files")]
+
+mod perf;
 
 use std::env;
 use std::path::Path;
@@ -17,6 +20,7 @@ USAGE
                                and what has to hold in the simulator, and one planted mistake after another
   cargo xtask lint [--strict]  formatting, clippy, documentation, licences and sources of dependencies;
                                with --strict a missing cargo-deny fails instead of being skipped
+  cargo xtask perf [--help]    measures everything and makes perf/report.md and the README's table of it
 ";
 
 fn main() -> ExitCode {
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
         ["test"] => run(&test_steps()),
         ["lint"] => run(&lint_steps(false)),
         ["lint", "--strict"] => run(&lint_steps(true)),
+        ["perf", ref args @ ..] => perf::run(args),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             ExitCode::SUCCESS
@@ -180,8 +185,12 @@ fn cargo_command() -> Command {
             command.env_remove(&*name);
         }
     }
-    if let Some(root) = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2) {
-        command.current_dir(root);
-    }
+    command.current_dir(root());
     command
+}
+
+/// The folder of the workspace.
+fn root() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own)
 }
