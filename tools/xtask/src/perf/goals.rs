@@ -76,9 +76,9 @@ fn computing(results: &Results) -> Vec<Goal> {
         ),
         verify(
             "3",
-            "a single signature, beside dalek's `verify`",
+            "a single signature of a known key, beside dalek's `verify`",
             1.0,
-            ["verify/single", "verify/dalek_single"],
+            ["verify/batch/n=1,keys=1", "verify/dalek_single"],
         ),
         at_least("4", "the pipeline on two cores, beside bare loops", 0.95, pipeline(results), VERIFY),
         verify(
@@ -261,7 +261,7 @@ mod tests {
         let expected = [
             "1 true 4.00 × (3.24 to 4.94)",
             "2 false 6.00 × (4.86 to 7.41)",
-            "3 not measured: no row `verify/dalek_single`",
+            "3 not measured: no row `verify/batch/n=1,keys=1`",
             "4 false 0.90 × (0.73 to 1.11)",
             "5 true 1.00 × (0.81 to 1.23)",
             "6 true 4.20 × (3.40 to 5.19)",
