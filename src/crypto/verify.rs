@@ -25,7 +25,7 @@ const BATCH_MIN: usize = 3;
 /// From so many signatures on eight lanes are faster than one.
 const FAST_MIN: usize = 12;
 /// A batch of at most this many that fails is judged one by one; a larger one is split in halves.
-const SPLIT_MIN: usize = 64;
+const SPLIT_MIN: usize = 8;
 /// What looking for the bad ones may cost: signatures put through equations of halves, as a multiple of the batch. One
 /// bad signature needs at most 2; when the bad ones are so many that this is spent, the rest is judged one by one.
 const SPLIT_BUDGET: usize = 2;
