@@ -10,7 +10,7 @@ use salus::types::{LogSeq, NetworkId};
 use super::files::{make_cold, open, read_all, read_in_order};
 use super::{RECORD_BYTES, show};
 
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 9;
 const NETWORK: NetworkId = NetworkId([7; 8]);
 /// Records in a group: 1 MiB.
 const RECORDS: usize = 2_048;

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap};
 
 use super::files::{create_folder, sync_folder};
+use super::read_ahead::ReadAhead;
 use crate::error::StorageError;
 use crate::log::{Disk, DiskFile};
 
@@ -22,6 +23,7 @@ use crate::log::{Disk, DiskFile};
 #[derive(Debug)]
 pub struct FolderDisk {
     folder: PathBuf,
+    read_ahead: Arc<ReadAhead>,
 }
 
 impl FolderDisk {
@@ -31,7 +33,7 @@ impl FolderDisk {
     /// Those of the operating system.
     pub fn open_or_create(folder: &Path) -> Result<Self, StorageError> {
         create_folder(folder)?;
-        Ok(Self { folder: folder.to_path_buf() })
+        Ok(Self { folder: folder.to_path_buf(), read_ahead: Arc::default() })
     }
 
     /// Opens a folder that must exist.
@@ -40,7 +42,20 @@ impl FolderDisk {
     /// Those of the operating system.
     pub fn open_existing(folder: &Path) -> Result<Self, StorageError> {
         std::fs::read_dir(folder).map_err(|e| StorageError::io("open folder", folder, e))?;
-        Ok(Self { folder: folder.to_path_buf() })
+        Ok(Self { folder: folder.to_path_buf(), read_ahead: Arc::default() })
+    }
+
+    fn open_file(
+        &self,
+        name: &str,
+        what: &'static str,
+        options: &OpenOptions,
+    ) -> Result<FolderFile, StorageError> {
+        let path = self.folder.join(name);
+        let file = options.open(&path).map_err(|e| StorageError::io(what, &path, e))?;
+        let read_ahead = Arc::clone(&self.read_ahead);
+        let inner = Inner { path, file: RwLock::new(Some(file)), map: OnceLock::new(), read_ahead };
+        Ok(FolderFile { inner: Arc::new(inner) })
     }
 }
 
@@ -69,16 +84,12 @@ impl Disk for FolderDisk {
     }
 
     fn open(&self, name: &str) -> Result<FolderFile, StorageError> {
-        FolderFile::open(self.folder.join(name), "open", OpenOptions::new().read(true).write(true))
+        self.open_file(name, "open", OpenOptions::new().read(true).write(true))
     }
 
     fn create(&mut self, name: &str) -> Result<FolderFile, StorageError> {
         let mut options = OpenOptions::new();
-        FolderFile::open(
-            self.folder.join(name),
-            "create",
-            options.read(true).write(true).create_new(true).mode(0o600),
-        )
+        self.open_file(name, "create", options.read(true).write(true).create_new(true).mode(0o600))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), StorageError> {
@@ -108,14 +119,10 @@ struct Inner {
     /// Closed when the file is sealed: maps do without, and a log has thousands of segments.
     file: RwLock<Option<File>>,
     map: OnceLock<Mmap>,
+    read_ahead: Arc<ReadAhead>,
 }
 
 impl FolderFile {
-    fn open(path: PathBuf, what: &'static str, options: &OpenOptions) -> Result<Self, StorageError> {
-        let file = options.open(&path).map_err(|e| StorageError::io(what, &path, e))?;
-        Ok(Self { inner: Arc::new(Inner { path, file: RwLock::new(Some(file)), map: OnceLock::new() }) })
-    }
-
     fn error(&self, what: &'static str, source: Error) -> StorageError {
         StorageError::io(what, &self.inner.path, source)
     }
@@ -129,6 +136,13 @@ impl FolderFile {
         let result = file.as_ref().map_or_else(|| Err(Error::other("the file is sealed")), run);
         drop(file);
         result.map_err(|e| self.error(what, e))
+    }
+
+    /// Reads a range into memory and maps it, as far as the system lets it. An error shows when the bytes are viewed.
+    pub(super) fn populate(&self, at: u64, len: u64) {
+        if let (Ok(map), Ok(at), Ok(len)) = (self.map(), usize::try_from(at), usize::try_from(len)) {
+            let _ = map.advise_range(Advice::PopulateRead, at, len);
+        }
     }
 
     fn map(&self) -> Result<&Mmap, StorageError> {
@@ -210,6 +224,10 @@ impl DiskFile for FolderFile {
             return Err(self.error("read", Error::from(ErrorKind::UnexpectedEof)));
         };
         Ok(Bytes::from_owner(View { inner: Arc::clone(&self.inner), at: start, len }))
+    }
+
+    fn read_ahead(&self, at: u64, len: u64) {
+        self.inner.read_ahead.ask(self.clone(), at, len);
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {

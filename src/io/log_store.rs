@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use super::bell::Bell;
 use super::disk::{FolderDisk, FolderFile};
 use crate::error::StorageError;
-use crate::log::{BlockIndex, Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Recovered};
+use crate::log::{BlockIndex, Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Record, Recovered};
 use crate::types::{BlockRef, LogSeq, NetworkId};
 
 /// Commands that wait for the writer above which it is full.
@@ -342,9 +342,9 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    /// Opens the log in `folder` (locked by the caller, see [`super::files::DataLock`]), rebuilds the index with `key_of`
-    /// (see [`BlockIndex::rebuild`]) and starts the writer, which reports to `notify` (see [`LogWriter::spawn`]). The seed of
-    /// the options is replaced by one of the operating system.
+    /// Opens the log in `folder` (locked by the caller, see [`super::files::DataLock`]), gives all of its records to `each`, which
+    /// says under which block one is found, if by any ([`Log::open_and_read`]), and starts the writer, which reports to
+    /// `notify` (see [`LogWriter::spawn`]). The seed of the options is replaced by one of the operating system.
     ///
     /// # Errors
     /// Those of [`Log::open`].
@@ -352,16 +352,23 @@ impl LogStore {
         folder: &Path,
         network: NetworkId,
         options: LogOptions,
-        key_of: impl Fn(u8, &[u8]) -> Option<BlockRef>,
+        mut each: impl FnMut(Record) -> Option<BlockRef>,
         notify: impl FnMut(LogEvent) + Send + 'static,
     ) -> Result<(Self, Recovered), StorageError> {
         let seed = getrandom::u64().map_err(|e| {
             StorageError::io("draw a random seed for", folder, std::io::Error::other(e.to_string()))
         })?;
         let disk = FolderDisk::open_or_create(folder)?;
-        let (log, recovered) = Log::open(disk, network, LogOptions { seed, ..options })?;
+        let index = Arc::new(BlockIndex::new());
+        let options = LogOptions { seed, ..options };
+        let (log, recovered) = Log::open_and_read(disk, network, options, |record| {
+            let (kind, seq) = (record.kind, record.seq);
+            if let Some(block) = each(record) {
+                index.insert(kind, block, seq);
+            }
+            Ok(())
+        })?;
         let reader = log.reader();
-        let index = Arc::new(BlockIndex::rebuild(&reader, key_of)?);
         let writer = LogWriter::spawn(log, Arc::clone(&index), notify)?;
         Ok((Self { writer, reader, index }, recovered))
     }
@@ -481,7 +488,7 @@ mod tests {
         let folder = dir.path().join("data/blocks");
         let (events, event) = crossbeam_channel::unbounded();
         let notify = move |e| events.send(e).unwrap();
-        let (store, recovered) = LogStore::open(&folder, NETWORK, small(), |_, _| None, notify).unwrap();
+        let (store, recovered) = LogStore::open(&folder, NETWORK, small(), |_| None, notify).unwrap();
         assert_eq!(recovered.last, LogSeq(0));
         let reader = store.reader.clone();
         let reading = std::thread::spawn(move || {
@@ -508,9 +515,14 @@ mod tests {
         }
         reading.join().unwrap();
         store.writer.close();
-        let (again, recovered) =
-            LogStore::open(&folder, NETWORK, small(), |_, bytes| Some(block(bytes.len() as u64)), |_| {})
-                .unwrap();
+        let (again, recovered) = LogStore::open(
+            &folder,
+            NETWORK,
+            small(),
+            |record| Some(block(record.bytes.len() as u64)),
+            |_| {},
+        )
+        .unwrap();
         assert_eq!((recovered.last, recovered.torn_tail_bytes), (LogSeq(2_000), 0));
         assert!(recovered.segments > 10);
         assert_eq!(again.index.len(), 40);
@@ -524,7 +536,7 @@ mod tests {
     #[test]
     fn a_damaged_file_is_refused_with_path_and_position() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || LogStore::open(dir.path(), NETWORK, small(), |_, _| None, |_| {});
+        let open = || LogStore::open(dir.path(), NETWORK, small(), |_| None, |_| {});
         let (store, _) = open().unwrap();
         for n in 1..=3 {
             store.writer.append(LogSeq(n), 1, vec![body(n).into()], None).unwrap();

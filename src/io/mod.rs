@@ -18,6 +18,7 @@ pub mod peer;
 #[cfg(feature = "profile")]
 pub mod profile;
 mod quic;
+mod read_ahead;
 pub mod state_store;
 pub mod tile_store;
 pub mod tls;

@@ -3,11 +3,13 @@
 use super::disk::{Disk, DiskFile};
 use super::format::{
     Chain, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, PAGE_BYTES, Position, RECORD_BYTES_MAX,
-    RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SegmentHeader, Watermark, chain_start, generation,
-    page_align, record_span, to_usize,
+    RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SegmentHeader, chain_start, generation, page_align,
+    record_span, to_usize,
 };
+use super::group::hand_over;
 use super::read::{LogReader, RECORDS_PER_PLACE, ReadableSegment, Record, Shared};
-use super::survey::{SPARE_FILE, Survey, WATERMARK_FILE, damaged, place, segment_name, survey};
+use super::survey::{Each, SPARE_FILE, Survey, place, segment_name, survey};
+use super::watermark::{WatermarkFile, open_watermark};
 use crate::error::StorageError;
 use crate::types::{LogSeq, NetworkId};
 
@@ -87,15 +89,6 @@ struct Spare<F> {
     length: u64,
 }
 
-/// The file of the watermark.
-#[derive(Debug)]
-struct WatermarkFile<F> {
-    file: F,
-    slot: u64,
-    written: Option<LogSeq>,
-    synced: Option<LogSeq>,
-}
-
 /// An append-only log with group commit, owned by one thread.
 #[derive(Debug)]
 pub struct Log<D: Disk> {
@@ -127,10 +120,32 @@ impl<D: Disk> Log<D> {
     ///
     /// # Panics
     /// If the options are outside their bounds.
-    pub fn open(
+    pub fn open(disk: D, network: NetworkId, options: LogOptions) -> Result<(Self, Recovered), StorageError> {
+        Self::open_with(disk, network, options, None)
+    }
+
+    /// As [`Log::open`], and gives all records to `each`, in order, while they are read and verified anyhow: the log is read
+    /// from the disk once. What `each` was given counts only if the log then opens.
+    ///
+    /// # Errors
+    /// As [`Log::open`], and what `each` returns.
+    ///
+    /// # Panics
+    /// As [`Log::open`].
+    pub fn open_and_read(
+        disk: D,
+        network: NetworkId,
+        options: LogOptions,
+        mut each: impl FnMut(Record) -> Result<(), StorageError>,
+    ) -> Result<(Self, Recovered), StorageError> {
+        Self::open_with(disk, network, options, Some(&mut each))
+    }
+
+    fn open_with(
         mut disk: D,
         network: NetworkId,
         options: LogOptions,
+        mut each: Option<&mut Each<'_>>,
     ) -> Result<(Self, Recovered), StorageError> {
         assert!(
             (4 * PAGE_BYTES as u64..=SEGMENT_BYTES_MAX).contains(&options.segment_bytes)
@@ -138,7 +153,7 @@ impl<D: Disk> Log<D> {
             "segments of {} bytes",
             options.segment_bytes
         );
-        let found = survey(&disk, Some(network))?;
+        let found = survey(&disk, Some(network), each.as_deref_mut())?;
         if disk.list()?.iter().any(|name| name == SPARE_FILE) {
             disk.remove(SPARE_FILE)?;
         }
@@ -148,13 +163,16 @@ impl<D: Disk> Log<D> {
             Some(begin_segment(&mut disk, &mut spare, network, options, 0, start)?)
         } else {
             repair(&found)?;
+            if let (Some(each), Some((index, last))) = (each, &found.last_group) {
+                hand_over(&found.segments[*index].file, last, each)?;
+            }
             None
         };
         disk.sync_folder()?;
         let watermark = open_watermark(&mut disk, network, &found)?;
         let recovered = Recovered {
-            last: found.last,
-            groups: found.groups,
+            last: found.reached.last,
+            groups: found.reached.groups,
             segments: found.segments.len().max(1),
             torn_tail_bytes: found.torn.map_or(0, |torn| torn.len),
             repaired_headers: found.segments.iter().map(|segment| segment.bad_copies.len()).sum(),
@@ -167,7 +185,7 @@ impl<D: Disk> Log<D> {
             sealed.seal()?;
         }
         let segments = files.into_iter().map(|(file, header)| readable(file, &header)).collect();
-        let shared = Shared { durable: found.last, places: found.places, segments };
+        let shared = Shared { durable: found.reached.last, places: found.places, segments };
         let log = Self {
             disk,
             network,
@@ -176,9 +194,9 @@ impl<D: Disk> Log<D> {
             active,
             segment,
             at,
-            groups: found.groups,
-            chain: found.chain,
-            durable: found.last,
+            groups: found.reached.groups,
+            chain: found.reached.chain,
+            durable: found.reached.last,
             pending: Pending::new(),
             spare,
             watermark,
@@ -306,7 +324,7 @@ impl<D: Disk> Log<D> {
     /// Whether the watermark on disk is behind.
     #[must_use]
     pub fn is_watermark_behind(&self) -> bool {
-        self.watermark.synced < Some(self.durable)
+        self.watermark.synced() < Some(self.durable)
     }
 
     /// Makes the watermark durable, so that even damage to the last group is told from a torn tail. To be called when
@@ -515,63 +533,17 @@ fn repair<F: DiskFile>(found: &Survey<F>) -> Result<(), StorageError> {
     }
     // The last group may never have been synced, or its sync may have failed and left it in the page cache, clean, and
     // not on the disk. Written again it is either durable or an error.
-    if let Some((index, at, span)) = found.last_group
+    if let Some((index, last)) = found.last_group
         && index + 1 == found.segments.len()
-        && found.watermark < Some(found.last)
+        && found.watermark < Some(found.reached.last)
     {
-        let mut group = vec![0; span];
-        active.file.read_at(at, &mut group)?;
-        active.file.write_at(at, &group)?;
+        let mut group = vec![0; last.span()];
+        active.file.read_at(last.at, &mut group)?;
+        active.file.write_at(last.at, &group)?;
         dirty = true;
     }
     if dirty {
         active.file.sync()?;
     }
     Ok(())
-}
-
-fn open_watermark<D: Disk>(
-    disk: &mut D,
-    network: NetworkId,
-    found: &Survey<D::File>,
-) -> Result<WatermarkFile<D::File>, StorageError> {
-    let exists = disk.list()?.iter().any(|name| name == WATERMARK_FILE);
-    let file = if exists { disk.open(WATERMARK_FILE)? } else { disk.create(WATERMARK_FILE)? };
-    if found.watermark > Some(found.last) {
-        return Err(damaged(file.path(), 0, "the watermark is above the last record"));
-    }
-    if file.len()? < 2 * PAGE_BYTES as u64 {
-        file.write_at(0, &ZEROS[..2 * PAGE_BYTES])?;
-    }
-    let mut watermark =
-        WatermarkFile { file, slot: found.watermark_slot, written: found.watermark, synced: found.watermark };
-    watermark.write(network, found.last)?;
-    watermark.sync(network)?;
-    disk.sync_folder()?;
-    Ok(watermark)
-}
-
-impl<F: DiskFile> WatermarkFile<F> {
-    /// Writes, without a sync, that records up to `durable` are durable, into the slot that holds the older value.
-    fn write(&mut self, network: NetworkId, durable: LogSeq) -> Result<(), StorageError> {
-        if Some(durable) == self.written {
-            return Ok(());
-        }
-        let slot = Watermark { network, durable }.encode();
-        self.file.write_at(self.slot * PAGE_BYTES as u64, &slot)?;
-        self.slot = 1 - self.slot;
-        self.written = Some(durable);
-        Ok(())
-    }
-
-    /// Makes the value durable in one slot and then in the other, so that the loss of either loses nothing.
-    fn sync(&mut self, network: NetworkId) -> Result<(), StorageError> {
-        self.file.sync()?;
-        if let Some(durable) = self.written.take() {
-            self.write(network, durable)?;
-            self.file.sync()?;
-        }
-        self.synced = self.written;
-        Ok(())
-    }
 }

@@ -54,6 +54,10 @@ pub trait DiskFile: Clone + Send + Sync + 'static {
     /// range must not be written to while the bytes are held.
     fn view(&self, at: u64, len: usize) -> Result<Bytes, StorageError>;
 
+    /// Says that `len` bytes from `at` on will be read soon, so that a disk may fetch them meanwhile. Waits for nothing and
+    /// promises nothing.
+    fn read_ahead(&self, _at: u64, _len: u64) {}
+
     /// Writes all of `bytes` at `at`, growing the file if need be. Durable after [`DiskFile::sync`].
     fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError>;
 

@@ -93,17 +93,19 @@
 //! # Memory
 //! The index has 16 bytes for each group and for each 64 records after its first: at most 4 MiB for each GiB of log, when
 //! every group is a single page. Appended records take at most 8 MiB until the commit. Opening reads the log once, group by
-//! group.
+//! group, with 32 MiB of it fetched ahead.
 
 mod append;
 mod block_index;
 mod disk;
 mod format;
+mod group;
 mod read;
 mod sim_disk;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
 pub use append::{Log, LogOptions, PREPARE_BYTES, Recovered};
 pub use block_index::BlockIndex;

@@ -347,3 +347,30 @@ fn an_intact_group_that_does_not_continue_the_log_is_damage_even_at_the_end() {
         assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), Outcome::Opened(4), "{other:?}");
     }
 }
+
+/// Long groups are verified side by side, on several threads, those behind a bad one too.
+#[test]
+fn the_first_of_several_bad_groups_is_the_one_that_is_named() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk, 4 << 20).unwrap().0;
+    for n in 0..12 {
+        log.append(1, log.next_seq(), &[vec![n; 300_000]]).unwrap();
+        log.commit().unwrap();
+    }
+    log.close().unwrap();
+    let whole = disk.peek("0000000000.seg").unwrap();
+    let groups = groups(&disk);
+    assert_eq!(groups.len(), 12);
+    for first in 0..11 {
+        let mut bytes = whole.clone();
+        for (_, at, ..) in groups[first..].iter().step_by(2) {
+            bytes[at + 1_000] ^= 1;
+        }
+        let copy = with_bytes(&disk, "0000000000.seg", &bytes);
+        let error = open(&copy, 4 << 20).unwrap_err();
+        let StorageError::Damaged { at, .. } = &error else { panic!("{error}") };
+        assert_eq!(*at, groups[first].1 as u64);
+    }
+    let (log, _) = open(&disk, 4 << 20).unwrap();
+    assert_eq!(log.durable(), LogSeq(12));
+}
