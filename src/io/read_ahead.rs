@@ -36,13 +36,13 @@ impl ReadAhead {
         if len < BYTES_MIN {
             return;
         }
+        let range = Range { file, at, len };
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = queue.get_or_insert_with(start);
-        if let Err(unsent) = sender.send(Range { file, at, len }) {
-            // The thread has gone, for want of something to do.
-            let sender = queue.insert(start());
-            let _ = sender.send(unsent.into_inner());
+        // Sending fails when the thread has gone, for want of something to do.
+        if let Err(unsent) = queue.get_or_insert_with(start).send(range) {
+            let _ = queue.insert(start()).send(unsent.into_inner());
         }
+        drop(queue);
     }
 }
 
