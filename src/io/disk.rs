@@ -9,10 +9,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use memmap2::{Advice, Mmap};
+use rustix::fs::OFlags;
 
 use super::files::{create_folder, sync_folder};
 use super::read_ahead::ReadAhead;
@@ -54,7 +55,9 @@ impl FolderDisk {
         let path = self.folder.join(name);
         let file = options.open(&path).map_err(|e| StorageError::io(what, &path, e))?;
         let read_ahead = Arc::clone(&self.read_ahead);
-        let inner = Inner { path, file: RwLock::new(Some(file)), map: OnceLock::new(), read_ahead };
+        let file = RwLock::new(Some(Opened { file, direct: OnceLock::new() }));
+        let (map, one_at_a_time) = Default::default();
+        let inner = Inner { path, file, map, one_at_a_time, read_ahead };
         Ok(FolderFile { inner: Arc::new(inner) })
     }
 }
@@ -114,11 +117,19 @@ pub struct FolderFile {
 }
 
 #[derive(Debug)]
+struct Opened {
+    file: File,
+    /// The same, for writes past the page cache; `None` inside if the file system has no such.
+    direct: OnceLock<Option<File>>,
+}
+
+#[derive(Debug)]
 struct Inner {
     path: PathBuf,
     /// Closed when the file is sealed: maps do without, and a log has thousands of segments.
-    file: RwLock<Option<File>>,
+    file: RwLock<Option<Opened>>,
     map: OnceLock<Mmap>,
+    one_at_a_time: Mutex<()>,
     read_ahead: Arc<ReadAhead>,
 }
 
@@ -132,9 +143,17 @@ impl FolderFile {
         what: &'static str,
         run: impl FnOnce(&File) -> Result<T, Error>,
     ) -> Result<T, StorageError> {
-        let file = self.inner.file.read().unwrap_or_else(PoisonError::into_inner);
-        let result = file.as_ref().map_or_else(|| Err(Error::other("the file is sealed")), run);
-        drop(file);
+        self.with_opened(what, |opened| run(&opened.file))
+    }
+
+    fn with_opened<T>(
+        &self,
+        what: &'static str,
+        run: impl FnOnce(&Opened) -> Result<T, Error>,
+    ) -> Result<T, StorageError> {
+        let opened = self.inner.file.read().unwrap_or_else(PoisonError::into_inner);
+        let result = opened.as_ref().map_or_else(|| Err(Error::other("the file is sealed")), run);
+        drop(opened);
         result.map_err(|e| self.error(what, e))
     }
 
@@ -236,6 +255,28 @@ impl DiskFile for FolderFile {
 
     fn sync(&self) -> Result<(), StorageError> {
         self.with("sync", File::sync_data)
+    }
+
+    fn write_through(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        let open = || {
+            let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
+            OpenOptions::new().write(true).custom_flags(flags).open(&self.inner.path).ok()
+        };
+        self.with_opened("write", |opened| {
+            let direct = opened.direct.get_or_init(open).as_ref();
+            match direct.map(|direct| direct.write_all_at(bytes, at).and_then(|()| direct.sync_data())) {
+                // An error of the write is the answer to it, and each sync flushes the disk's own cache by itself.
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) if error.kind() != ErrorKind::InvalidInput => return Err(error),
+                // The file system has no direct writes, or not of this alignment.
+                Some(Err(_)) | None => {}
+            }
+            // The system tells an error of the page cache to one sync alone: it must be that of whose bytes it hit.
+            let one = self.inner.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = opened.file.write_all_at(bytes, at).and_then(|()| opened.file.sync_data());
+            drop(one);
+            result
+        })
     }
 
     fn seal(&self) -> Result<(), StorageError> {

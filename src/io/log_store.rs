@@ -7,6 +7,7 @@
 //!
 //! Handing over records never waits: the owner looks at [`LogWriter::is_full`] and stops what leads to more.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -18,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
 use super::bell::Bell;
 use super::disk::{FolderDisk, FolderFile};
+use super::log_lanes::{LANES, LogLanes};
 use crate::error::StorageError;
 use crate::log::{BlockIndex, Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Record, Recovered};
 use crate::types::{BlockRef, LogSeq, NetworkId};
@@ -27,7 +29,9 @@ pub const QUEUED_COMMANDS_MAX: usize = 4_096;
 /// Bytes of records that wait for the writer above which it is full.
 pub const QUEUED_BYTES_MAX: usize = 32 << 20;
 /// Pending bytes at which the writer commits without looking whether more is queued.
-pub const COMMIT_BYTES: usize = 4 << 20;
+pub const COMMIT_BYTES: usize = 1 << 20;
+/// Groups that may be on their way to the disk.
+const IN_FLIGHT_MAX: usize = 2 * LANES;
 /// Time after which records become durable that nobody asked for.
 const COMMIT_PAUSE: Duration = Duration::from_millis(20);
 /// Longest sleep when there is nothing to do.
@@ -56,7 +60,7 @@ enum Command {
 struct Backlog {
     commands: AtomicUsize,
     bytes: AtomicUsize,
-    bell: Bell,
+    bell: Arc<Bell>,
     /// The writer sleeps for a moment at most: records that nobody asks for need not wake it.
     naps: AtomicBool,
     closed: AtomicBool,
@@ -65,7 +69,7 @@ struct Backlog {
 impl Backlog {
     fn new() -> Self {
         let (commands, bytes, naps, closed) = Default::default();
-        Self { commands, bytes, bell: Bell::new(1), naps, closed }
+        Self { commands, bytes, bell: Arc::new(Bell::new(1)), naps, closed }
     }
 
     /// Wakes the writer for a record, unless it wakes soon by itself.
@@ -119,11 +123,13 @@ impl LogWriter {
         let path = log.path();
         let worker = Worker {
             log,
+            lanes: LogLanes::new(Arc::clone(&backlog.bell)),
             index,
             commands,
             backlog: Arc::clone(&backlog),
-            keys: Vec::new(),
+            keys: VecDeque::new(),
             notify,
+            asked: None,
             told: LogSeq(0),
             pending_since: Instant::now(),
         };
@@ -201,11 +207,14 @@ impl Drop for LogWriter {
 
 struct Worker<D: Disk, N> {
     log: Log<D>,
+    lanes: LogLanes<D::File>,
     index: Arc<BlockIndex>,
     commands: Receiver<Command>,
     backlog: Arc<Backlog>,
-    keys: Vec<(u8, BlockRef, LogSeq)>,
+    keys: VecDeque<(u8, BlockRef, LogSeq)>,
     notify: N,
+    /// The last record whose sync was asked for and not answered.
+    asked: Option<LogSeq>,
     told: LogSeq,
     /// When the first of the records came that wait for a commit.
     pending_since: Instant,
@@ -220,23 +229,28 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
 
     fn work(&mut self) -> Result<(), StorageError> {
         while let Some(command) = self.next()? {
-            let mut asked = self.take(command)?;
+            self.take(command)?;
             while self.log.pending_bytes() < COMMIT_BYTES
                 && let Ok(command) = self.commands.try_recv()
             {
-                asked |= self.take(command)?;
+                self.take(command)?;
             }
-            if asked || self.log.pending_bytes() >= COMMIT_BYTES {
-                self.commit(asked)?;
+            if self.asked.is_some() || self.log.pending_bytes() >= COMMIT_BYTES {
+                self.commit()?;
             }
         }
-        self.log.commit()?;
+        self.land_all()?;
+        self.commit()?;
         self.log.sync_watermark()
     }
 
     /// The next command; `None` when all senders are gone. Does what can wait meanwhile.
     fn next(&mut self) -> Result<Option<Command>, StorageError> {
         loop {
+            while let Some(outcome) = self.lanes.take() {
+                self.log.end_write(outcome)?;
+                self.publish();
+            }
             match self.commands.try_recv() {
                 Ok(command) => return Ok(Some(command)),
                 Err(TryRecvError::Disconnected) => return Ok(None),
@@ -244,8 +258,10 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             }
             if self.log.pending_bytes() > 0 {
                 if !self.nap(COMMIT_PAUSE.saturating_sub(self.pending_since.elapsed())) {
-                    self.commit(false)?;
+                    self.commit()?;
                 }
+            } else if self.lanes.busy() > 0 {
+                self.sleep(IDLE_SLEEP_MAX);
             } else if !self.log.is_prepared() {
                 self.log.prepare()?;
             } else if self.log.is_watermark_behind() {
@@ -275,49 +291,94 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
     }
 
     fn is_work(&self) -> bool {
-        !self.commands.is_empty() || self.backlog.closed.load(Ordering::SeqCst)
+        !self.commands.is_empty() || self.lanes.is_ready() || self.backlog.closed.load(Ordering::SeqCst)
     }
 
     fn sleep(&self, most: Duration) {
         self.backlog.bell.sleep(0, Some(most), || self.is_work());
     }
 
-    /// Carries a command into the pending group; whether an answer was asked for.
-    fn take(&mut self, command: Command) -> Result<bool, StorageError> {
+    /// Carries a command into the pending group.
+    fn take(&mut self, command: Command) -> Result<(), StorageError> {
         let was_full = self.backlog.is_full();
-        let asked = match command {
+        match command {
             Command::Append { seq, kind, parts, key } => {
+                let bytes = parts.iter().map(Bytes::len).sum();
+                if !self.log.fits(bytes) {
+                    self.commit()?;
+                }
                 if self.log.pending_bytes() == 0 {
                     self.pending_since = Instant::now();
                 }
                 self.log.append(kind, seq, &parts)?;
-                self.backlog.remove(parts.iter().map(Bytes::len).sum());
+                self.backlog.remove(bytes);
                 self.keys.extend(key.map(|block| (kind, block, seq)));
-                false
             }
             Command::Sync { seq } => {
                 assert!(seq < self.log.next_seq(), "a sync of record {seq}, which was not appended");
                 self.backlog.remove(0);
-                true
+                self.asked = self.asked.max(Some(seq));
             }
-        };
+        }
         if was_full && !self.backlog.is_full() {
             (self.notify)(LogEvent::Room);
         }
-        Ok(asked)
+        Ok(())
     }
 
-    fn commit(&mut self, asked: bool) -> Result<(), StorageError> {
-        let steps = 1 + 2 * self.log.pending_bytes() / PREPARE_BYTES;
-        let durable = self.log.commit()?;
-        for (kind, block, seq) in self.keys.drain(..) {
+    /// Makes what is pending a group, and that durable: here if nothing else is to be done, and beside other groups if there is.
+    fn commit(&mut self) -> Result<(), StorageError> {
+        let bytes = self.log.pending_bytes();
+        if self.lanes.busy() == 0 && (bytes < COMMIT_BYTES || self.commands.is_empty()) {
+            self.log.commit()?;
+        } else {
+            while self.lanes.busy() >= IN_FLIGHT_MAX {
+                self.land()?;
+            }
+            while self.log.pending_bytes() > 0 {
+                match self.log.begin_write()? {
+                    Some(write) => self.lanes.give(write),
+                    None => self.land()?,
+                }
+            }
+        }
+        self.publish();
+        self.prepare(1 + 2 * bytes / PREPARE_BYTES)
+    }
+
+    /// Waits for a group that is on its way.
+    fn land(&mut self) -> Result<(), StorageError> {
+        if let Some(outcome) = self.lanes.wait() {
+            self.log.end_write(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn land_all(&mut self) -> Result<(), StorageError> {
+        while self.lanes.busy() > 0 {
+            self.land()?;
+        }
+        Ok(())
+    }
+
+    /// Says what is durable now.
+    fn publish(&mut self) {
+        let durable = self.log.durable();
+        while let Some((kind, block, seq)) = self.keys.pop_front_if(|(_, _, seq)| *seq <= durable) {
             self.index.insert(kind, block, seq);
         }
-        if asked || durable > self.told {
+        let answers = self.asked.is_some_and(|seq| seq <= durable);
+        if answers {
+            self.asked = None;
+        }
+        if answers || durable > self.told {
             self.told = durable;
             (self.notify)(LogEvent::Synced(durable));
         }
-        // Under constant load there is no idle time: prepare the next segment at twice the pace at which this one fills.
+    }
+
+    /// Under constant load there is no idle time: prepares the next segment at twice the pace at which this one fills.
+    fn prepare(&mut self, steps: usize) -> Result<(), StorageError> {
         if self.log.is_past_half() {
             for _ in 0..steps {
                 if self.log.is_prepared() {

@@ -13,6 +13,7 @@ mod error;
 pub mod files;
 pub mod http;
 pub mod keys;
+pub mod log_lanes;
 pub mod log_store;
 pub mod peer;
 #[cfg(feature = "profile")]

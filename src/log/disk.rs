@@ -65,6 +65,11 @@ pub trait DiskFile: Clone + Send + Sync + 'static {
     /// written since the last success, and a later success says nothing about it either.
     fn sync(&self) -> Result<(), StorageError>;
 
+    /// Writes all of `bytes`, whole pages that begin at one in memory and on disk, and makes them durable. Several threads may do so
+    /// at a time, and an error is told to the one whose bytes it hit; nobody may use [`DiskFile::write_at`] and
+    /// [`DiskFile::sync`] meanwhile.
+    fn write_through(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError>;
+
     /// Promises that nothing will be written through any handle of this file any more, so that a disk may close its
     /// descriptor. Reading goes on.
     fn seal(&self) -> Result<(), StorageError>;

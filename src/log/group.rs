@@ -26,7 +26,7 @@ pub(super) enum Fault {
     /// No intact group header of this place.
     NoHeader,
     /// The header is intact and continues the log, the records are not what it says.
-    BadRecords { span: u64 },
+    BadRecords,
     /// Intact, and yet not the next group: no interrupted write leaves this.
     Contradiction(String),
 }
@@ -35,7 +35,7 @@ impl Fault {
     pub(super) fn text(&self) -> String {
         match self {
             Self::NoHeader => "there is no intact group".into(),
-            Self::BadRecords { .. } => "the records of the group do not match its digest".into(),
+            Self::BadRecords => "the records of the group do not match its digest".into(),
             Self::Contradiction(why) => why.clone(),
         }
     }
@@ -52,8 +52,7 @@ pub(super) struct Reached {
 impl Reached {
     /// With one group more.
     pub(super) fn after(&self, group: &GroupHeader) -> Self {
-        let last = LogSeq(self.last.0 + u64::from(group.count));
-        Self { groups: group.group, last, chain: group.digest() }
+        Self { groups: group.group, last: group.last(), chain: group.digest() }
     }
 
     /// The header of the next group if it stands at `at`.
@@ -145,7 +144,7 @@ pub(super) fn read_stretch<F: DiskFile>(
 fn verify(header: &GroupHeader, group: &[u8]) -> Result<Verified, Fault> {
     let (records, padding) = group[GROUP_HEADER_BYTES..].split_at(header.length as usize);
     if blake3::hash(records) != header.records || *padding != ZERO_PAGE[..padding.len()] {
-        return Err(Fault::BadRecords { span: header.span() as u64 });
+        return Err(Fault::BadRecords);
     }
     take_records(header, records).map_err(Fault::Contradiction)
 }

@@ -98,19 +98,24 @@
 mod append;
 mod block_index;
 mod disk;
+mod flight;
 mod format;
 mod group;
+mod pages;
 mod read;
+mod segment;
 mod sim_disk;
 mod survey;
 #[cfg(test)]
 mod tests;
 mod watermark;
 
-pub use append::{Log, LogOptions, PREPARE_BYTES, Recovered};
+pub use append::{Log, LogOptions, Recovered};
 pub use block_index::BlockIndex;
 pub use disk::{Disk, DiskFile};
+pub use flight::{GroupDurable, GroupWrite};
 pub use format::{GROUP_BYTES_MAX, LOG_VERSION, PAGE_BYTES, RECORD_BYTES_MAX};
 pub use read::{LogReader, Record};
+pub use segment::PREPARE_BYTES;
 pub use sim_disk::{Fault, SimDisk, SimFile, Survives};
 pub use survey::{CheckReport, KindTotal, check};

@@ -1,7 +1,7 @@
 //! Reads a log from its first byte to its last and says what is there: what holds, where it ends, and whether what is
 //! behind the end is the torn tail of an interrupted write or damage. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::disk::{Disk, DiskFile};
 use super::format::{
@@ -74,8 +74,11 @@ pub(super) struct Survey<F> {
     pub(super) places: Vec<Place>,
     pub(super) reached: Reached,
     pub(super) kinds: BTreeMap<u8, KindTotal>,
-    /// The last group, and the position of its segment in `segments`.
-    pub(super) last_group: Option<(usize, GroupHeader)>,
+    /// Groups at the end of the newest segment of which nobody says that they were durable: no later group, and not the file of
+    /// the watermark. They were perhaps in flight.
+    pub(super) unsure: VecDeque<GroupHeader>,
+    /// The last record that a group or the file of the watermark says was durable.
+    sure: LogSeq,
     pub(super) torn: Option<TornTail>,
     /// The highest watermark that the file holds, if it holds one.
     pub(super) watermark: Option<LogSeq>,
@@ -110,8 +113,8 @@ impl<F: DiskFile> Ahead<F> {
     }
 }
 
-/// Surveys the log in a folder, and gives all records but those of the last group to `each`: that group may have to be
-/// written once more, which must not happen while somebody holds its bytes.
+/// Surveys the log in a folder, and gives all records but those of the groups in [`Survey::unsure`] to `each`: those have to be
+/// written once more, which must not happen while somebody holds their bytes.
 ///
 /// # Errors
 /// Damage, another network's or a newer version's log, an error of the disk, or what `each` returns.
@@ -128,13 +131,15 @@ pub(super) fn survey<D: Disk>(
         places: Vec::new(),
         reached: Reached { groups: 0, last: LogSeq(0), chain: network.map(chain_start).unwrap_or_default() },
         kinds: BTreeMap::new(),
-        last_group: None,
+        unsure: VecDeque::new(),
+        sure: LogSeq(0),
         torn: None,
         watermark: None,
         watermark_slot: 0,
     };
     if names.iter().any(|name| name == WATERMARK_FILE) {
         survey.read_watermark(disk)?;
+        survey.sure = survey.watermark.unwrap_or_default();
     }
     let mut ahead = None;
     for segment in 0..segments {
@@ -247,6 +252,11 @@ impl<F: DiskFile> Survey<F> {
             }
         };
         self.judge_end(&file, &header, at, &fault, newest)?;
+        if !newest {
+            // A segment is begun when all of the one before is durable.
+            self.sure = self.reached.last;
+            self.settle(&file, each)?;
+        }
         if !newest && bad_copies.is_empty() {
             // Nothing is left to write; a log has more segments than a process may have descriptors.
             file.seal()?;
@@ -276,10 +286,6 @@ impl<F: DiskFile> Survey<F> {
         group: Verified,
         each: Option<&mut Each<'_>>,
     ) -> Result<(), StorageError> {
-        if let (Some(each), Some((before, last))) = (each, &self.last_group) {
-            let file = self.segments.get(*before).map_or(file, |segment| &segment.file);
-            hand_over(file, last, each)?;
-        }
         self.places.extend(group.places.iter().map(|(seq, at)| place(*seq, index, *at)));
         for (kind, more) in &group.kinds {
             let total = self.kinds.entry(*kind).or_default();
@@ -287,7 +293,18 @@ impl<F: DiskFile> Survey<F> {
             total.bytes += more.bytes;
         }
         self.reached = self.reached.after(&group.header);
-        self.last_group = Some((index, group.header));
+        self.sure = self.sure.max(group.header.durable);
+        self.unsure.push_back(group.header);
+        self.settle(file, each)
+    }
+
+    /// Hands over the groups that were durable for sure.
+    fn settle(&mut self, file: &F, mut each: Option<&mut Each<'_>>) -> Result<(), StorageError> {
+        while let Some(group) = self.unsure.pop_front_if(|group| group.last() <= self.sure) {
+            if let Some(each) = each.as_deref_mut() {
+                hand_over(file, &group, each)?;
+            }
+        }
         Ok(())
     }
 
@@ -323,11 +340,8 @@ impl<F: DiskFile> Survey<F> {
                 fault.text()
             ));
         }
-        let reach = match fault {
-            Fault::BadRecords { span } => *span,
-            Fault::NoHeader | Fault::Contradiction(_) => GROUP_BYTES_MAX as u64,
-        };
-        if end - at > reach {
+        // All groups in flight together are no longer than one may be.
+        if end - at > GROUP_BYTES_MAX as u64 {
             let why =
                 format!("{}, and data follows at byte {} where none was written", fault.text(), end - 1);
             return refuse(&why);

@@ -310,15 +310,28 @@ fn a_group_whose_header_is_lost_is_damage_if_a_later_group_stands() {
 }
 
 #[test]
-fn data_beyond_the_reach_of_the_group_in_flight_is_damage() {
-    let (disk, model, groups) = one_segment();
-    let (name, at, span, first) = groups.last().unwrap();
+fn data_beyond_the_reach_of_the_groups_in_flight_is_damage() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk, 16 << 20).unwrap().0;
+    for n in 0..3 {
+        log.append(1, log.next_seq(), &[vec![n; 6_000]]).unwrap();
+        log.commit().unwrap();
+    }
+    log.close().unwrap();
+    let mut disk = disk;
+    disk.remove("watermark").unwrap();
+    let groups = groups(&disk);
+    let (name, at, ..) = groups.last().unwrap();
     let mut bytes = disk.peek(name).unwrap();
     bytes[at + 1_000] ^= 1;
-    assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), Outcome::Opened(first - 1));
-    bytes[at + span] = 1;
-    let refused = Outcome::Refused(format!("sim/{name}"), *at as u64);
-    assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), refused);
+    let open_with = |byte: usize| {
+        let mut bytes = bytes.clone();
+        bytes[byte] = 1;
+        open(&with_bytes(&disk, name, &bytes), 16 << 20).map(|(_, recovered)| recovered.last)
+    };
+    assert_eq!(open_with(at + GROUP_BYTES_MAX - 1).unwrap(), LogSeq(2));
+    let error = open_with(at + GROUP_BYTES_MAX).unwrap_err();
+    assert!(matches!(&error, StorageError::Damaged { at: place, .. } if *place == *at as u64), "{error}");
 }
 
 #[test]
