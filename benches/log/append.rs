@@ -17,7 +17,7 @@ use super::{RECORD_BYTES, show};
 
 const ROUNDS: usize = 11;
 /// Records in a batch, and batches in a round: less than half a segment each time.
-const SIZES: [(usize, usize); 2] = [(128, 256), (2_048, 24)];
+const SIZES: [(usize, usize); 4] = [(1, 256), (16, 256), (128, 128), (2_048, 24)];
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("log");
 
 /// Something that appends.
@@ -113,14 +113,14 @@ impl Candidate for Raw {
 }
 
 /// The same bytes as a round writes, at the pace of the device.
-fn device(file: &File, bytes: u64) -> f64 {
+pub(super) fn device(file: &File, bytes: u64) -> f64 {
     let start = Instant::now();
     write_all(file, 0, bytes);
     bytes as f64 / start.elapsed().as_secs_f64()
 }
 
 /// What fills the records: as hard to compress as hashes and signatures.
-fn records(n: usize) -> Vec<u8> {
+pub(super) fn records(n: usize) -> Vec<u8> {
     let mut bytes = vec![0; n * RECORD_BYTES];
     blake3::Hasher::new().update(b"records").finalize_xof().fill(&mut bytes);
     bytes

@@ -1,11 +1,12 @@
 //! The block log beside two key-value stores and the bare device: durable appends, and recovery beside a plain read.
 //!
 //!     cargo bench --bench log -- append
+//!     cargo bench --bench log -- stream
 //!     cargo bench --bench log -- recovery [GIB]
 //!
 //! Not criterion's: each round runs all candidates, one after the other, in an order that turns, so that what others do to a
 //! shared disk hits all alike, and ratios are taken within a round. Medians over the rounds are shown, with the quartiles.
-//! Names are stable: `log/append/<candidate>/n=<records>`, `log/recovery/<what>`.
+//! Names are stable: `log/append/<candidate>/n=<records>`, `log/stream/<candidate>/n=<records>`, `log/recovery/<what>`.
 //!
 //! Files lie in a temporary folder under `SALUS_BENCH_DIR`, or under the build folder, and are removed at the end. It
 //! must be on a real disk.
@@ -15,6 +16,7 @@
 mod append;
 mod files;
 mod recovery;
+mod stream;
 
 use std::path::PathBuf;
 
@@ -34,9 +36,10 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         [] | ["append"] => append::run(folder.path()),
+        ["stream"] => stream::run(folder.path()),
         ["recovery"] => recovery::run(folder.path(), 4),
         ["recovery", gib] => recovery::run(folder.path(), gib.parse().expect("a number of GiB")),
-        _ => panic!("append, or recovery [GIB], and not {words:?}"),
+        _ => panic!("append, stream, or recovery [GIB], and not {words:?}"),
     }
 }
 

@@ -26,6 +26,7 @@ impl Pages {
         Self { room: Vec::new(), from: 0, len: 0 }
     }
 
+    #[inline]
     pub(super) fn extend_from_slice(&mut self, bytes: &[u8]) {
         let start = self.from + self.len;
         self.room[start..start + bytes.len()].copy_from_slice(bytes);
@@ -48,12 +49,14 @@ impl Pages {
 impl Deref for Pages {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.room[self.from..self.from + self.len]
     }
 }
 
 impl DerefMut for Pages {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.room[self.from..self.from + self.len]
     }

@@ -9,7 +9,11 @@ use crate::types::{LogSeq, NetworkId};
 
 /// Bytes that one [`super::Log::prepare`] fills.
 pub const PREPARE_BYTES: usize = 1 << 20;
-static ZEROS: [u8; PREPARE_BYTES] = [0; PREPARE_BYTES];
+static ZEROS: Zeros = Zeros([0; PREPARE_BYTES]);
+
+/// Zeros at an address that direct writes accept.
+#[repr(align(4096))]
+struct Zeros([u8; PREPARE_BYTES]);
 
 /// The segment that is being filled with zeros ahead of use.
 #[derive(Debug)]
@@ -39,8 +43,8 @@ pub(super) fn prepare_step<D: Disk>(
         }
         Some(spare) if spare.filled < spare.length => {
             let len = to_usize(spare.length - spare.filled).min(PREPARE_BYTES);
-            spare.file.write_at(spare.filled, &ZEROS[..len])?;
-            spare.file.sync()?;
+            // Past the page cache: nobody reads zeros, and pages for them cost more than the write.
+            spare.file.write_through(spare.filled, &ZEROS.0[..len])?;
             spare.filled += len as u64;
         }
         Some(_) => {}
@@ -101,7 +105,7 @@ pub(super) fn repair<F: DiskFile>(found: &Survey<F>) -> Result<(), StorageError>
     let mut at = active.end;
     while at < end {
         let len = to_usize(end - at).min(PREPARE_BYTES);
-        active.file.write_at(at, &ZEROS[..len])?;
+        active.file.write_at(at, &ZEROS.0[..len])?;
         at += len as u64;
     }
     // These may never have been synced, or their sync may have failed and left them in the page cache, clean, and not on the
