@@ -98,7 +98,7 @@ impl<F: DiskFile> LogLanes<F> {
 /// A panic is an outcome too: whoever waits for this group must not wait for ever.
 fn run<F: DiskFile>(write: GroupWrite<F>) -> Outcome {
     let path = write.path();
-    catch_unwind(AssertUnwindSafe(|| write.run())).unwrap_or_else(|_panic| Err(StorageError::Halted { path }))
+    catch_unwind(AssertUnwindSafe(|| write.run())).unwrap_or(Err(StorageError::Halted { path }))
 }
 
 impl<F> Drop for LogLanes<F> {
@@ -106,6 +106,89 @@ impl<F> Drop for LogLanes<F> {
         self.work = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::io::disk::FolderDisk;
+    use crate::log::{Disk, Fault, Log, LogOptions, SimDisk};
+    use crate::types::{LogSeq, NetworkId};
+
+    const NETWORK: NetworkId = NetworkId(*b"network1");
+
+    fn open<D: Disk>(disk: D, segment_bytes: u64) -> Log<D> {
+        Log::open(disk, NETWORK, LogOptions { segment_bytes, seed: 3 }).unwrap().0
+    }
+
+    fn body(seq: u64) -> Vec<u8> {
+        blake3::hash(&seq.to_be_bytes()).as_bytes().repeat(1 + usize::try_from(seq % 9).unwrap() * 1_000)
+    }
+
+    /// Appends records, a group of each three, until the log ends or fails.
+    fn fill<D: Disk>(log: &mut Log<D>, last: u64) -> Result<(), StorageError> {
+        let mut lanes = LogLanes::default();
+        let mut most = 0;
+        while log.next_seq().0 <= last {
+            let seq = log.next_seq();
+            log.append(1, seq, &[body(seq.0)])?;
+            if seq.0.is_multiple_of(3) {
+                loop {
+                    if let Some(write) = log.begin_write()? {
+                        lanes.give(write);
+                        break;
+                    }
+                    let outcome = lanes.wait().unwrap();
+                    log.end_write(outcome)?;
+                }
+            }
+            most = most.max(log.in_flight());
+        }
+        while let Some(outcome) = lanes.wait() {
+            log.end_write(outcome)?;
+        }
+        assert!(most > 2, "{most} in flight");
+        Ok(())
+    }
+
+    #[test]
+    fn groups_of_several_threads_are_one_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = || FolderDisk::open_or_create(dir.path()).unwrap();
+        let mut log = open(disk(), 2 << 20);
+        fill(&mut log, 300).unwrap();
+        assert_eq!(log.durable(), LogSeq(300));
+        let all = |log: &Log<FolderDisk>| {
+            let mut next = 1;
+            log.scan(LogSeq(1), |record| {
+                assert_eq!((record.seq.0, &record.bytes[..]), (next, &body(next)[..]));
+                next += 1;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(next, 301);
+        };
+        all(&log);
+        log.close().unwrap();
+        all(&open(disk(), 2 << 20));
+    }
+
+    #[test]
+    fn after_a_failed_write_nothing_more_is_durable() {
+        for nth in [1, 2, 7, 20] {
+            let disk = SimDisk::new();
+            let mut log = open(disk.clone(), 16 << 20);
+            disk.fail_call(nth, Fault::Io);
+            let error = fill(&mut log, 300).unwrap_err();
+            assert!(matches!(error, StorageError::Io { .. }), "{error}");
+            let durable = log.durable();
+            assert!(durable < LogSeq(300));
+            assert!(matches!(log.begin_write(), Err(StorageError::Halted { .. })));
+            drop(log);
+            assert!(open(disk, 16 << 20).durable() >= durable);
         }
     }
 }
