@@ -227,6 +227,10 @@ impl DiskFile for ReadFile {
         Err(read_only(&self.path))
     }
 
+    fn write_through(&self, _at: u64, _bytes: &[u8]) -> Result<(), StorageError> {
+        Err(read_only(&self.path))
+    }
+
     fn sync(&self) -> Result<(), StorageError> {
         Ok(())
     }

@@ -9,12 +9,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap};
+use rustix::fs::OFlags;
 
 use super::files::{create_folder, sync_folder};
+use super::read_ahead::ReadAhead;
 use crate::error::StorageError;
 use crate::log::{Disk, DiskFile};
 
@@ -22,6 +24,7 @@ use crate::log::{Disk, DiskFile};
 #[derive(Debug)]
 pub struct FolderDisk {
     folder: PathBuf,
+    read_ahead: Arc<ReadAhead>,
 }
 
 impl FolderDisk {
@@ -31,7 +34,7 @@ impl FolderDisk {
     /// Those of the operating system.
     pub fn open_or_create(folder: &Path) -> Result<Self, StorageError> {
         create_folder(folder)?;
-        Ok(Self { folder: folder.to_path_buf() })
+        Ok(Self { folder: folder.to_path_buf(), read_ahead: Arc::default() })
     }
 
     /// Opens a folder that must exist.
@@ -40,7 +43,22 @@ impl FolderDisk {
     /// Those of the operating system.
     pub fn open_existing(folder: &Path) -> Result<Self, StorageError> {
         std::fs::read_dir(folder).map_err(|e| StorageError::io("open folder", folder, e))?;
-        Ok(Self { folder: folder.to_path_buf() })
+        Ok(Self { folder: folder.to_path_buf(), read_ahead: Arc::default() })
+    }
+
+    fn open_file(
+        &self,
+        name: &str,
+        what: &'static str,
+        options: &OpenOptions,
+    ) -> Result<FolderFile, StorageError> {
+        let path = self.folder.join(name);
+        let file = options.open(&path).map_err(|e| StorageError::io(what, &path, e))?;
+        let read_ahead = Arc::clone(&self.read_ahead);
+        let file = RwLock::new(Some(Opened { file, direct: OnceLock::new() }));
+        let (map, one_at_a_time) = Default::default();
+        let inner = Inner { path, file, map, one_at_a_time, read_ahead };
+        Ok(FolderFile { inner: Arc::new(inner) })
     }
 }
 
@@ -69,16 +87,12 @@ impl Disk for FolderDisk {
     }
 
     fn open(&self, name: &str) -> Result<FolderFile, StorageError> {
-        FolderFile::open(self.folder.join(name), "open", OpenOptions::new().read(true).write(true))
+        self.open_file(name, "open", OpenOptions::new().read(true).write(true))
     }
 
     fn create(&mut self, name: &str) -> Result<FolderFile, StorageError> {
         let mut options = OpenOptions::new();
-        FolderFile::open(
-            self.folder.join(name),
-            "create",
-            options.read(true).write(true).create_new(true).mode(0o600),
-        )
+        self.open_file(name, "create", options.read(true).write(true).create_new(true).mode(0o600))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), StorageError> {
@@ -103,19 +117,23 @@ pub struct FolderFile {
 }
 
 #[derive(Debug)]
+struct Opened {
+    file: File,
+    /// The same, for writes past the page cache; `None` inside if the file system has no such.
+    direct: OnceLock<Option<File>>,
+}
+
+#[derive(Debug)]
 struct Inner {
     path: PathBuf,
     /// Closed when the file is sealed: maps do without, and a log has thousands of segments.
-    file: RwLock<Option<File>>,
+    file: RwLock<Option<Opened>>,
     map: OnceLock<Mmap>,
+    one_at_a_time: Mutex<()>,
+    read_ahead: Arc<ReadAhead>,
 }
 
 impl FolderFile {
-    fn open(path: PathBuf, what: &'static str, options: &OpenOptions) -> Result<Self, StorageError> {
-        let file = options.open(&path).map_err(|e| StorageError::io(what, &path, e))?;
-        Ok(Self { inner: Arc::new(Inner { path, file: RwLock::new(Some(file)), map: OnceLock::new() }) })
-    }
-
     fn error(&self, what: &'static str, source: Error) -> StorageError {
         StorageError::io(what, &self.inner.path, source)
     }
@@ -125,10 +143,25 @@ impl FolderFile {
         what: &'static str,
         run: impl FnOnce(&File) -> Result<T, Error>,
     ) -> Result<T, StorageError> {
-        let file = self.inner.file.read().unwrap_or_else(PoisonError::into_inner);
-        let result = file.as_ref().map_or_else(|| Err(Error::other("the file is sealed")), run);
-        drop(file);
+        self.with_opened(what, |opened| run(&opened.file))
+    }
+
+    fn with_opened<T>(
+        &self,
+        what: &'static str,
+        run: impl FnOnce(&Opened) -> Result<T, Error>,
+    ) -> Result<T, StorageError> {
+        let opened = self.inner.file.read().unwrap_or_else(PoisonError::into_inner);
+        let result = opened.as_ref().map_or_else(|| Err(Error::other("the file is sealed")), run);
+        drop(opened);
         result.map_err(|e| self.error(what, e))
+    }
+
+    /// Reads a range into memory and maps it, as far as the system lets it. An error shows when the bytes are viewed.
+    pub(super) fn populate(&self, at: u64, len: u64) {
+        if let (Ok(map), Ok(at), Ok(len)) = (self.map(), usize::try_from(at), usize::try_from(len)) {
+            let _ = map.advise_range(Advice::PopulateRead, at, len);
+        }
     }
 
     fn map(&self) -> Result<&Mmap, StorageError> {
@@ -212,12 +245,38 @@ impl DiskFile for FolderFile {
         Ok(Bytes::from_owner(View { inner: Arc::clone(&self.inner), at: start, len }))
     }
 
+    fn read_ahead(&self, at: u64, len: u64) {
+        self.inner.read_ahead.ask(self.clone(), at, len);
+    }
+
     fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
         self.with("write", |file| file.write_all_at(bytes, at))
     }
 
     fn sync(&self) -> Result<(), StorageError> {
         self.with("sync", File::sync_data)
+    }
+
+    fn write_through(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        let open = || {
+            let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
+            OpenOptions::new().write(true).custom_flags(flags).open(&self.inner.path).ok()
+        };
+        self.with_opened("write", |opened| {
+            let direct = opened.direct.get_or_init(open).as_ref();
+            match direct.map(|direct| direct.write_all_at(bytes, at).and_then(|()| direct.sync_data())) {
+                // An error of the write is the answer to it, and each sync flushes the disk's own cache by itself.
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) if error.kind() != ErrorKind::InvalidInput => return Err(error),
+                // The file system has no direct writes, or not of this alignment.
+                Some(Err(_)) | None => {}
+            }
+            // The system tells an error of the page cache to one sync alone: it must be that of whose bytes it hit.
+            let one = self.inner.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = opened.file.write_all_at(bytes, at).and_then(|()| opened.file.sync_data());
+            drop(one);
+            result
+        })
     }
 
     fn seal(&self) -> Result<(), StorageError> {

@@ -2,11 +2,13 @@
 //!
 //! Records wait for a sync that somebody asks for: nobody waits for the others' blocks to be durable, but for an own one
 //! or a payload that is to be executed, and those become durable together with all before them. Whatever is queued when the disk is free becomes
-//! one group and one sync. What nobody asks for is durable after a moment. When nothing is queued the thread prepares the
+//! one group and one sync. Where a MiB is pending and more is queued, as when a node catches up, groups go to threads that write
+//! several at a time ([`super::log_lanes`]). What nobody asks for is durable after a moment. When nothing is queued the thread prepares the
 //! next segment and, after a pause, makes the watermark durable.
 //!
 //! Handing over records never waits: the owner looks at [`LogWriter::is_full`] and stops what leads to more.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -18,8 +20,9 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
 use super::bell::Bell;
 use super::disk::{FolderDisk, FolderFile};
+use super::log_lanes::{LANES, LogLanes};
 use crate::error::StorageError;
-use crate::log::{BlockIndex, Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Recovered};
+use crate::log::{BlockIndex, Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Record, Recovered};
 use crate::types::{BlockRef, LogSeq, NetworkId};
 
 /// Commands that wait for the writer above which it is full.
@@ -27,7 +30,9 @@ pub const QUEUED_COMMANDS_MAX: usize = 4_096;
 /// Bytes of records that wait for the writer above which it is full.
 pub const QUEUED_BYTES_MAX: usize = 32 << 20;
 /// Pending bytes at which the writer commits without looking whether more is queued.
-pub const COMMIT_BYTES: usize = 4 << 20;
+pub const COMMIT_BYTES: usize = 1 << 20;
+/// Groups that may be on their way to the disk.
+const IN_FLIGHT_MAX: usize = 2 * LANES;
 /// Time after which records become durable that nobody asked for.
 const COMMIT_PAUSE: Duration = Duration::from_millis(20);
 /// Longest sleep when there is nothing to do.
@@ -56,7 +61,7 @@ enum Command {
 struct Backlog {
     commands: AtomicUsize,
     bytes: AtomicUsize,
-    bell: Bell,
+    bell: Arc<Bell>,
     /// The writer sleeps for a moment at most: records that nobody asks for need not wake it.
     naps: AtomicBool,
     closed: AtomicBool,
@@ -65,7 +70,7 @@ struct Backlog {
 impl Backlog {
     fn new() -> Self {
         let (commands, bytes, naps, closed) = Default::default();
-        Self { commands, bytes, bell: Bell::new(1), naps, closed }
+        Self { commands, bytes, bell: Arc::new(Bell::new(1)), naps, closed }
     }
 
     /// Wakes the writer for a record, unless it wakes soon by itself.
@@ -116,14 +121,17 @@ impl LogWriter {
     ) -> Result<Self, StorageError> {
         let (queue, commands) = unbounded();
         let backlog = Arc::new(Backlog::new());
-        let path = log.path();
+        let (path, cut) = (log.path(), log.durable());
         let worker = Worker {
             log,
+            lanes: LogLanes::new(Arc::clone(&backlog.bell)),
             index,
             commands,
             backlog: Arc::clone(&backlog),
-            keys: Vec::new(),
+            keys: VecDeque::new(),
             notify,
+            asked: None,
+            cut,
             told: LogSeq(0),
             pending_since: Instant::now(),
         };
@@ -201,11 +209,16 @@ impl Drop for LogWriter {
 
 struct Worker<D: Disk, N> {
     log: Log<D>,
+    lanes: LogLanes<D::File>,
     index: Arc<BlockIndex>,
     commands: Receiver<Command>,
     backlog: Arc<Backlog>,
-    keys: Vec<(u8, BlockRef, LogSeq)>,
+    keys: VecDeque<(u8, BlockRef, LogSeq)>,
     notify: N,
+    /// The last record whose sync was asked for and not answered.
+    asked: Option<LogSeq>,
+    /// The last record of the last group that was cut off.
+    cut: LogSeq,
     told: LogSeq,
     /// When the first of the records came that wait for a commit.
     pending_since: Instant,
@@ -220,23 +233,33 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
 
     fn work(&mut self) -> Result<(), StorageError> {
         while let Some(command) = self.next()? {
-            let mut asked = self.take(command)?;
+            self.take(command)?;
             while self.log.pending_bytes() < COMMIT_BYTES
                 && let Ok(command) = self.commands.try_recv()
             {
-                asked |= self.take(command)?;
+                self.take(command)?;
             }
-            if asked || self.log.pending_bytes() >= COMMIT_BYTES {
-                self.commit(asked)?;
+            // What was asked for may be on its way already.
+            if self.asked > Some(self.cut) || self.log.pending_bytes() >= COMMIT_BYTES {
+                self.commit()?;
             }
+            self.publish();
+        }
+        while self.lanes.busy() > 0 {
+            self.land()?;
         }
         self.log.commit()?;
+        self.publish();
         self.log.sync_watermark()
     }
 
     /// The next command; `None` when all senders are gone. Does what can wait meanwhile.
     fn next(&mut self) -> Result<Option<Command>, StorageError> {
         loop {
+            while let Some(outcome) = self.lanes.take() {
+                self.log.end_write(outcome)?;
+                self.publish();
+            }
             match self.commands.try_recv() {
                 Ok(command) => return Ok(Some(command)),
                 Err(TryRecvError::Disconnected) => return Ok(None),
@@ -244,8 +267,10 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             }
             if self.log.pending_bytes() > 0 {
                 if !self.nap(COMMIT_PAUSE.saturating_sub(self.pending_since.elapsed())) {
-                    self.commit(false)?;
+                    self.commit()?;
                 }
+            } else if self.lanes.busy() > 0 {
+                self.sleep(IDLE_SLEEP_MAX);
             } else if !self.log.is_prepared() {
                 self.log.prepare()?;
             } else if self.log.is_watermark_behind() {
@@ -275,49 +300,88 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
     }
 
     fn is_work(&self) -> bool {
-        !self.commands.is_empty() || self.backlog.closed.load(Ordering::SeqCst)
+        !self.commands.is_empty() || self.lanes.is_ready() || self.backlog.closed.load(Ordering::SeqCst)
     }
 
     fn sleep(&self, most: Duration) {
         self.backlog.bell.sleep(0, Some(most), || self.is_work());
     }
 
-    /// Carries a command into the pending group; whether an answer was asked for.
-    fn take(&mut self, command: Command) -> Result<bool, StorageError> {
+    /// Carries a command into the pending group.
+    fn take(&mut self, command: Command) -> Result<(), StorageError> {
         let was_full = self.backlog.is_full();
-        let asked = match command {
+        match command {
             Command::Append { seq, kind, parts, key } => {
+                let bytes = parts.iter().map(Bytes::len).sum();
+                if !self.log.fits(bytes) {
+                    self.commit()?;
+                }
                 if self.log.pending_bytes() == 0 {
                     self.pending_since = Instant::now();
                 }
                 self.log.append(kind, seq, &parts)?;
-                self.backlog.remove(parts.iter().map(Bytes::len).sum());
+                self.backlog.remove(bytes);
                 self.keys.extend(key.map(|block| (kind, block, seq)));
-                false
             }
             Command::Sync { seq } => {
                 assert!(seq < self.log.next_seq(), "a sync of record {seq}, which was not appended");
                 self.backlog.remove(0);
-                true
+                self.asked = self.asked.max(Some(seq));
             }
-        };
+        }
         if was_full && !self.backlog.is_full() {
             (self.notify)(LogEvent::Room);
         }
-        Ok(asked)
+        Ok(())
     }
 
-    fn commit(&mut self, asked: bool) -> Result<(), StorageError> {
-        let steps = 1 + 2 * self.log.pending_bytes() / PREPARE_BYTES;
-        let durable = self.log.commit()?;
-        for (kind, block, seq) in self.keys.drain(..) {
+    /// Makes what is pending a group, and that durable: here if nothing else is to be done, and beside other groups if there is.
+    fn commit(&mut self) -> Result<(), StorageError> {
+        let bytes = self.log.pending_bytes();
+        if self.lanes.busy() == 0 && (bytes < COMMIT_BYTES || self.commands.is_empty()) {
+            self.log.commit()?;
+        } else {
+            while self.lanes.busy() >= IN_FLIGHT_MAX {
+                self.land()?;
+            }
+            while self.log.pending_bytes() > 0 {
+                match self.log.begin_write()? {
+                    Some(write) => self.lanes.give(write),
+                    None => self.land()?,
+                }
+            }
+        }
+        self.cut = LogSeq(self.log.next_seq().0 - 1);
+        self.publish();
+        self.prepare(1 + 2 * bytes / PREPARE_BYTES)
+    }
+
+    /// Waits for a group that is on its way.
+    fn land(&mut self) -> Result<(), StorageError> {
+        if let Some(outcome) = self.lanes.wait() {
+            self.log.end_write(outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Says what is durable now.
+    fn publish(&mut self) {
+        let durable = self.log.durable();
+        while let Some((kind, block, seq)) = self.keys.pop_front_if(|(_, _, seq)| *seq <= durable) {
             self.index.insert(kind, block, seq);
         }
-        if asked || durable > self.told {
+        let answers = self.asked.is_some_and(|seq| seq <= durable);
+        if answers {
+            self.asked = None;
+        }
+        if answers || durable > self.told {
             self.told = durable;
             (self.notify)(LogEvent::Synced(durable));
         }
-        // Under constant load there is no idle time: prepare the next segment at twice the pace at which this one fills.
+    }
+
+    /// Under constant load there is no idle time: prepares the next segment at twice the pace at which this one fills.
+    fn prepare(&mut self, steps: usize) -> Result<(), StorageError> {
         if self.log.is_past_half() {
             for _ in 0..steps {
                 if self.log.is_prepared() {
@@ -342,9 +406,9 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    /// Opens the log in `folder` (locked by the caller, see [`super::files::DataLock`]), rebuilds the index with `key_of`
-    /// (see [`BlockIndex::rebuild`]) and starts the writer, which reports to `notify` (see [`LogWriter::spawn`]). The seed of
-    /// the options is replaced by one of the operating system.
+    /// Opens the log in `folder` (locked by the caller, see [`super::files::DataLock`]), gives all of its records to `each`, which
+    /// says under which block one is found, if by any ([`Log::open_and_read`]), and starts the writer, which reports to
+    /// `notify` (see [`LogWriter::spawn`]). The seed of the options is replaced by one of the operating system.
     ///
     /// # Errors
     /// Those of [`Log::open`].
@@ -352,190 +416,28 @@ impl LogStore {
         folder: &Path,
         network: NetworkId,
         options: LogOptions,
-        key_of: impl Fn(u8, &[u8]) -> Option<BlockRef>,
+        mut each: impl FnMut(Record) -> Option<BlockRef>,
         notify: impl FnMut(LogEvent) + Send + 'static,
     ) -> Result<(Self, Recovered), StorageError> {
         let seed = getrandom::u64().map_err(|e| {
             StorageError::io("draw a random seed for", folder, std::io::Error::other(e.to_string()))
         })?;
         let disk = FolderDisk::open_or_create(folder)?;
-        let (log, recovered) = Log::open(disk, network, LogOptions { seed, ..options })?;
+        let index = Arc::new(BlockIndex::new());
+        let options = LogOptions { seed, ..options };
+        let (log, recovered) = Log::open_and_read(disk, network, options, |record| {
+            let (kind, seq) = (record.kind, record.seq);
+            if let Some(block) = each(record) {
+                index.insert(kind, block, seq);
+            }
+            Ok(())
+        })?;
         let reader = log.reader();
-        let index = Arc::new(BlockIndex::rebuild(&reader, key_of)?);
         let writer = LogWriter::spawn(log, Arc::clone(&index), notify)?;
         Ok((Self { writer, reader, index }, recovered))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-    use super::*;
-    use crate::log::{Fault, SimDisk, check};
-    use crate::types::{AuthorityIndex, BlockDigest, Round};
-
-    const NETWORK: NetworkId = NetworkId(*b"network1");
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    fn block(n: u64) -> BlockRef {
-        BlockRef { round: Round(n), author: AuthorityIndex(1), digest: BlockDigest([3; 32]) }
-    }
-
-    fn small() -> LogOptions {
-        LogOptions { segment_bytes: 64 << 10, seed: 0 }
-    }
-
-    fn body(seq: u64) -> Vec<u8> {
-        blake3::hash(&seq.to_be_bytes()).as_bytes().repeat(1 + usize::try_from(seq % 40).unwrap())
-    }
-
-    /// Appends and waits until it is durable.
-    fn durable(event: &Receiver<LogEvent>, seq: u64) {
-        loop {
-            match event.recv_timeout(PATIENCE).unwrap() {
-                LogEvent::Synced(synced) if synced.0 >= seq => return,
-                LogEvent::Synced(_) | LogEvent::Room => {}
-                LogEvent::Failed(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    #[test]
-    fn what_queues_up_during_a_sync_becomes_one_group() {
-        let disk = SimDisk::new();
-        let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
-        let index = Arc::new(BlockIndex::new());
-        let (events, event) = crossbeam_channel::unbounded();
-        let (open_gate, gate) = crossbeam_channel::bounded::<()>(1);
-        let notify = move |e| {
-            events.send(e).unwrap();
-            // Holds the writer until the test has queued the rest. Not what a node may do.
-            let _ = gate.recv_timeout(PATIENCE);
-        };
-        let writer = LogWriter::spawn(log, Arc::clone(&index), notify).unwrap();
-        let append = |n| writer.append(LogSeq(n), 1, vec![body(n).into()], Some(block(n))).unwrap();
-        append(1);
-        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(1))));
-        assert_eq!((index.len(), index.get(1, &block(1))), (1, Some(LogSeq(1))));
-        for n in 2..=50 {
-            append(n);
-        }
-        writer.sync(LogSeq(50)).unwrap();
-        drop(open_gate);
-        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(50))));
-        assert_eq!(index.len(), 50);
-        writer.sync(LogSeq(7)).unwrap();
-        let answer = event.recv_timeout(PATIENCE).unwrap();
-        assert!(matches!(answer, LogEvent::Synced(LogSeq(50))), "answered though durable before: {answer:?}");
-        writer.close();
-        let report = check(&disk, Some(NETWORK)).unwrap();
-        assert_eq!((report.groups, report.last, report.watermark), (2, LogSeq(50), Some(LogSeq(50))));
-    }
-
-    #[test]
-    fn a_writer_says_when_it_is_full_and_when_it_has_room_again() {
-        let disk = SimDisk::new();
-        let (log, _) = Log::open(disk, NETWORK, small()).unwrap();
-        let (events, event) = crossbeam_channel::unbounded();
-        let (open_gate, gate) = crossbeam_channel::bounded::<()>(1);
-        let notify = move |e| {
-            events.send(e).unwrap();
-            let _ = gate.recv_timeout(PATIENCE);
-        };
-        let writer = LogWriter::spawn(log, Arc::new(BlockIndex::new()), notify).unwrap();
-        let append = |n| writer.append(LogSeq(n), 1, vec![body(n).into()], None).unwrap();
-        append(1);
-        writer.sync(LogSeq(1)).unwrap();
-        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(1))));
-        // The writer stands at the gate.
-        let last = QUEUED_COMMANDS_MAX as u64 + 2;
-        for n in 2..=last {
-            assert!(!writer.is_full());
-            append(n);
-        }
-        assert!(writer.is_full());
-        drop(open_gate);
-        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Room));
-        durable(&event, last);
-        assert!(!writer.is_full());
-    }
-
-    #[test]
-    fn after_a_failed_sync_the_writer_reports_once_and_takes_nothing_more() {
-        let disk = SimDisk::new();
-        let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
-        let (events, event) = crossbeam_channel::unbounded();
-        let notify = move |e| events.send(e).unwrap();
-        disk.fail_call(1, Fault::Io);
-        let writer = LogWriter::spawn(log, Arc::new(BlockIndex::new()), notify).unwrap();
-        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Failed(StorageError::Io { .. })));
-        assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
-        let error = writer.append(LogSeq(1), 1, vec![Bytes::new()], None).unwrap_err();
-        assert!(matches!(error, StorageError::Halted { .. }), "{error}");
-        writer.close();
-    }
-
-    #[test]
-    fn records_are_read_through_the_map_while_others_are_appended() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("data/blocks");
-        let (events, event) = crossbeam_channel::unbounded();
-        let notify = move |e| events.send(e).unwrap();
-        let (store, recovered) = LogStore::open(&folder, NETWORK, small(), |_, _| None, notify).unwrap();
-        assert_eq!(recovered.last, LogSeq(0));
-        let reader = store.reader.clone();
-        let reading = std::thread::spawn(move || {
-            let mut held = Vec::new();
-            let mut seen = 0;
-            while seen < 2_000 {
-                let durable = reader.durable().0;
-                for seq in (seen.max(1)..=durable).chain([durable / 2].into_iter().filter(|s| *s > 0)) {
-                    let record = reader.read(LogSeq(seq)).unwrap().unwrap();
-                    assert_eq!(record.bytes, body(seq));
-                    held.push(record);
-                }
-                seen = durable;
-                std::thread::yield_now();
-            }
-            // Slices of maps stay what they were.
-            assert!(held.iter().all(|record| record.bytes == body(record.seq.0)));
-        });
-        for n in 1..=2_000 {
-            store.writer.append(LogSeq(n), 1, vec![body(n).into()], Some(block(n))).unwrap();
-            if n % 50 == 0 {
-                durable(&event, n);
-            }
-        }
-        reading.join().unwrap();
-        store.writer.close();
-        let (again, recovered) =
-            LogStore::open(&folder, NETWORK, small(), |_, bytes| Some(block(bytes.len() as u64)), |_| {})
-                .unwrap();
-        assert_eq!((recovered.last, recovered.torn_tail_bytes), (LogSeq(2_000), 0));
-        assert!(recovered.segments > 10);
-        assert_eq!(again.index.len(), 40);
-        assert_eq!(again.reader.read(LogSeq(1_234)).unwrap().unwrap().bytes, body(1_234));
-        assert_eq!(again.reader.read(LogSeq(2_001)).unwrap(), None);
-        again.writer.close();
-        let report = check(&FolderDisk::open_existing(&folder).unwrap(), None).unwrap();
-        assert_eq!((report.last, report.network), (LogSeq(2_000), Some(NETWORK)));
-    }
-
-    #[test]
-    fn a_damaged_file_is_refused_with_path_and_position() {
-        let dir = tempfile::tempdir().unwrap();
-        let open = || LogStore::open(dir.path(), NETWORK, small(), |_, _| None, |_| {});
-        let (store, _) = open().unwrap();
-        for n in 1..=3 {
-            store.writer.append(LogSeq(n), 1, vec![body(n).into()], None).unwrap();
-        }
-        store.writer.close();
-        let path = dir.path().join("0000000000.seg");
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[8_192 + 300] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        let error = open().unwrap_err();
-        let StorageError::Damaged { path: named, at: 8_192, .. } = &error else { panic!("{error}") };
-        assert_eq!(*named, path.display().to_string());
-    }
-}
+#[path = "log_store_tests.rs"]
+mod tests;

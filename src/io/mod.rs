@@ -13,11 +13,13 @@ mod error;
 pub mod files;
 pub mod http;
 pub mod keys;
+pub mod log_lanes;
 pub mod log_store;
 pub mod peer;
 #[cfg(feature = "profile")]
 pub mod profile;
 mod quic;
+mod read_ahead;
 pub mod state_store;
 pub mod tile_store;
 pub mod tls;

@@ -1,19 +1,19 @@
 //! The writer: takes records, commits groups, prepares segments, and brings a log back after a crash.
 
 use super::disk::{Disk, DiskFile};
+use super::flight::{ChainEnd, Flight, GroupDurable, GroupWrite, Pending};
 use super::format::{
-    Chain, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, PAGE_BYTES, Position, RECORD_BYTES_MAX,
-    RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SegmentHeader, Watermark, chain_start, generation,
-    page_align, record_span, to_usize,
+    GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, PAGE_BYTES, RECORD_BYTES_MAX, RECORD_HEADER_BYTES,
+    RecordHeader, SEGMENT_DATA_AT, SegmentHeader, chain_start, page_align, record_span, to_usize,
 };
+use super::group::hand_over;
 use super::read::{LogReader, RECORDS_PER_PLACE, ReadableSegment, Record, Shared};
-use super::survey::{SPARE_FILE, Survey, WATERMARK_FILE, damaged, place, segment_name, survey};
+use super::segment::{Spare, begin_segment, prepare_step, repair};
+use super::survey::{Each, SPARE_FILE, place, survey};
+use super::watermark::{WatermarkFile, open_watermark};
 use crate::error::StorageError;
 use crate::types::{LogSeq, NetworkId};
 
-/// Bytes that one [`Log::prepare`] fills.
-pub const PREPARE_BYTES: usize = 1 << 20;
-static ZEROS: [u8; PREPARE_BYTES] = [0; PREPARE_BYTES];
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// How a log is laid out.
@@ -59,43 +59,6 @@ pub struct Recovered {
     pub repaired_headers: usize,
 }
 
-/// Records that wait for the next commit, laid out as they will stand on disk.
-#[derive(Debug)]
-struct Pending {
-    /// Room for the header, then records.
-    bytes: Vec<u8>,
-    /// Where in `bytes` each record begins.
-    records: Vec<usize>,
-}
-
-impl Pending {
-    fn new() -> Self {
-        Self { bytes: vec![0; GROUP_HEADER_BYTES], records: Vec::new() }
-    }
-
-    fn clear(&mut self) {
-        self.bytes.truncate(GROUP_HEADER_BYTES);
-        self.records.clear();
-    }
-}
-
-/// The segment that is being filled with zeros ahead of use.
-#[derive(Debug)]
-struct Spare<F> {
-    file: F,
-    filled: u64,
-    length: u64,
-}
-
-/// The file of the watermark.
-#[derive(Debug)]
-struct WatermarkFile<F> {
-    file: F,
-    slot: u64,
-    written: Option<LogSeq>,
-    synced: Option<LogSeq>,
-}
-
 /// An append-only log with group commit, owned by one thread.
 #[derive(Debug)]
 pub struct Log<D: Disk> {
@@ -108,9 +71,14 @@ pub struct Log<D: Disk> {
     /// Where the next group goes.
     at: u64,
     groups: u64,
-    chain: Chain,
+    chain: ChainEnd,
+    /// The last record of the last group that was cut off.
+    cut: LogSeq,
     durable: LogSeq,
     pending: Pending,
+    flight: Flight,
+    /// Buffers of groups that are durable.
+    free: Vec<Pending>,
     spare: Option<Spare<D::File>>,
     watermark: WatermarkFile<D::File>,
     /// A write or sync failed: what the disk holds is no longer known.
@@ -127,10 +95,32 @@ impl<D: Disk> Log<D> {
     ///
     /// # Panics
     /// If the options are outside their bounds.
-    pub fn open(
+    pub fn open(disk: D, network: NetworkId, options: LogOptions) -> Result<(Self, Recovered), StorageError> {
+        Self::open_with(disk, network, options, None)
+    }
+
+    /// As [`Log::open`], and gives all records to `each`, in order, while they are read and verified anyhow: the log is read
+    /// from the disk once. What `each` was given counts only if the log then opens.
+    ///
+    /// # Errors
+    /// As [`Log::open`], and what `each` returns.
+    ///
+    /// # Panics
+    /// As [`Log::open`].
+    pub fn open_and_read(
+        disk: D,
+        network: NetworkId,
+        options: LogOptions,
+        mut each: impl FnMut(Record) -> Result<(), StorageError>,
+    ) -> Result<(Self, Recovered), StorageError> {
+        Self::open_with(disk, network, options, Some(&mut each))
+    }
+
+    fn open_with(
         mut disk: D,
         network: NetworkId,
         options: LogOptions,
+        mut each: Option<&mut Each<'_>>,
     ) -> Result<(Self, Recovered), StorageError> {
         assert!(
             (4 * PAGE_BYTES as u64..=SEGMENT_BYTES_MAX).contains(&options.segment_bytes)
@@ -138,7 +128,7 @@ impl<D: Disk> Log<D> {
             "segments of {} bytes",
             options.segment_bytes
         );
-        let found = survey(&disk, Some(network))?;
+        let found = survey(&disk, Some(network), each.as_deref_mut())?;
         if disk.list()?.iter().any(|name| name == SPARE_FILE) {
             disk.remove(SPARE_FILE)?;
         }
@@ -148,13 +138,16 @@ impl<D: Disk> Log<D> {
             Some(begin_segment(&mut disk, &mut spare, network, options, 0, start)?)
         } else {
             repair(&found)?;
+            if let (Some(each), Some(newest)) = (each, found.segments.last()) {
+                found.unsure.iter().try_for_each(|group| hand_over(&newest.file, group, each))?;
+            }
             None
         };
         disk.sync_folder()?;
         let watermark = open_watermark(&mut disk, network, &found)?;
         let recovered = Recovered {
-            last: found.last,
-            groups: found.groups,
+            last: found.reached.last,
+            groups: found.reached.groups,
             segments: found.segments.len().max(1),
             torn_tail_bytes: found.torn.map_or(0, |torn| torn.len),
             repaired_headers: found.segments.iter().map(|segment| segment.bad_copies.len()).sum(),
@@ -167,7 +160,7 @@ impl<D: Disk> Log<D> {
             sealed.seal()?;
         }
         let segments = files.into_iter().map(|(file, header)| readable(file, &header)).collect();
-        let shared = Shared { durable: found.last, places: found.places, segments };
+        let shared = Shared { durable: found.reached.last, places: found.places, segments };
         let log = Self {
             disk,
             network,
@@ -176,10 +169,13 @@ impl<D: Disk> Log<D> {
             active,
             segment,
             at,
-            groups: found.groups,
-            chain: found.chain,
-            durable: found.last,
-            pending: Pending::new(),
+            groups: found.reached.groups,
+            chain: ChainEnd::new(found.reached.chain),
+            cut: found.reached.last,
+            durable: found.reached.last,
+            pending: Pending::new(options.group_bytes()),
+            flight: Flight::default(),
+            free: Vec::new(),
             spare,
             watermark,
             failed: false,
@@ -202,7 +198,7 @@ impl<D: Disk> Log<D> {
     /// The number that the next record must have.
     #[must_use]
     pub fn next_seq(&self) -> LogSeq {
-        LogSeq(self.durable.0 + self.pending.records.len() as u64 + 1)
+        LogSeq(self.cut.0 + self.pending.records.len() as u64 + 1)
     }
 
     /// The file that is being written.
@@ -215,6 +211,12 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.pending.bytes.len() - GROUP_HEADER_BYTES
+    }
+
+    /// Whether a record of `len` bytes fits into the group that is being filled.
+    #[must_use]
+    pub fn fits(&self, len: usize) -> bool {
+        page_align(self.pending.bytes.len() + record_span(len)) <= self.options.group_bytes()
     }
 
     /// Adds a record, whose body is the concatenation of `parts`, to the group that the next [`Log::commit`] writes. A
@@ -231,7 +233,7 @@ impl<D: Disk> Log<D> {
         let most = self.options.record_bytes_max();
         assert!(len <= most, "record {seq} has {len} bytes, at most {most} are allowed");
         assert_eq!(seq, self.next_seq(), "records are numbered without a gap");
-        if page_align(self.pending.bytes.len() + record_span(len)) > self.options.group_bytes() {
+        if !self.fits(len) {
             self.commit()?;
         }
         let pending = &mut self.pending;
@@ -242,7 +244,7 @@ impl<D: Disk> Log<D> {
         for part in parts {
             pending.bytes.extend_from_slice(part.as_ref());
         }
-        pending.bytes.resize(start + record_span(len), 0);
+        pending.bytes.resize(start + record_span(len));
         pending.records.push(start);
         Ok(())
     }
@@ -252,9 +254,41 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// Any error of the disk is final: what it holds is unknown, nothing more is acknowledged, and every later call
     /// returns [`StorageError::Halted`]. Opening the log again finds out.
+    ///
+    /// # Panics
+    /// If groups are in flight that [`Log::begin_write`] gave out.
     pub fn commit(&mut self) -> Result<LogSeq, StorageError> {
-        self.guarded(Self::write_group)?;
+        self.guarded(|log| {
+            assert!(log.flight.is_empty(), "groups are in flight");
+            let Some(write) = log.cut_group()? else { return Ok(()) };
+            let durable = write.run_alone()?;
+            log.land(durable)
+        })?;
         Ok(self.durable)
+    }
+
+    /// Cuts off what was appended, as a group for the caller to write, side by side with those that he has already; `None`
+    /// if there is nothing, or if groups in flight have to be durable first.
+    ///
+    /// # Errors
+    /// As [`Log::commit`].
+    pub fn begin_write(&mut self) -> Result<Option<GroupWrite<D::File>>, StorageError> {
+        self.guarded(Self::cut_group)
+    }
+
+    /// Takes the result of a write, in whatever order they come, and returns the last record up to which all are durable.
+    ///
+    /// # Errors
+    /// As [`Log::commit`], and that of the write.
+    pub fn end_write(&mut self, result: Result<GroupDurable, StorageError>) -> Result<LogSeq, StorageError> {
+        self.guarded(|log| log.land(result?))?;
+        Ok(self.durable)
+    }
+
+    /// Groups that were cut off and are not known to be durable, or follow such a one.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flight.len()
     }
 
     /// The record of this number if it is durable; see [`LogReader::read`].
@@ -282,7 +316,7 @@ impl<D: Disk> Log<D> {
     /// Whether the segment ahead is ready to be used.
     #[must_use]
     pub fn is_prepared(&self) -> bool {
-        self.spare.as_ref().is_some_and(|spare| spare.filled == spare.length)
+        self.spare.as_ref().is_some_and(Spare::is_ready)
     }
 
     /// Whether more than half of the active segment is used.
@@ -306,7 +340,7 @@ impl<D: Disk> Log<D> {
     /// Whether the watermark on disk is behind.
     #[must_use]
     pub fn is_watermark_behind(&self) -> bool {
-        self.watermark.synced < Some(self.durable)
+        self.watermark.synced() < Some(self.durable)
     }
 
     /// Makes the watermark durable, so that even damage to the last group is told from a torn tail. To be called when
@@ -351,73 +385,67 @@ impl<D: Disk> Log<D> {
         result
     }
 
-    fn write_group(&mut self) -> Result<(), StorageError> {
+    /// As [`Log::begin_write`].
+    fn cut_group(&mut self) -> Result<Option<GroupWrite<D::File>>, StorageError> {
         if self.pending.records.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        if self.at + page_align(self.pending.bytes.len()) as u64 > self.segment.length {
+        let bytes = page_align(self.pending.bytes.len());
+        let is_full = self.at + bytes as u64 > self.segment.length;
+        if !self.flight.has_room(bytes) || (is_full && !self.flight.is_empty()) {
+            return Ok(None);
+        }
+        if is_full {
             self.roll()?;
-        }
-        let header = self.seal_group();
-        self.active.write_at(self.at, &self.pending.bytes)?;
-        self.active.sync()?;
-        // Durable from here on, and only now visible.
-        self.publish();
-        self.at += self.pending.bytes.len() as u64;
-        self.groups = header.group;
-        self.chain = header.digest();
-        self.pending.clear();
-        self.watermark.write(self.network, self.durable)
-    }
-
-    /// Fills in checksums, header and padding, now that the position is known.
-    fn seal_group(&mut self) -> GroupHeader {
-        let (generation, segment) = (self.segment.generation, self.segment.segment);
-        let bytes = &mut self.pending.bytes;
-        for &start in &self.pending.records {
-            let (head, body) = bytes[start..].split_at_mut(RECORD_HEADER_BYTES);
-            let mut header = [0; RECORD_HEADER_BYTES];
-            header.copy_from_slice(head);
-            let mut header = RecordHeader::decode(&header);
-            let position = Position { generation, segment, at: self.at + start as u64 };
-            header.crc = header.checksum(position, &body[..header.len as usize]);
-            head.copy_from_slice(&header.encode());
         }
         let narrow =
             |len: usize| u32::try_from(len).unwrap_or_else(|_| unreachable!("groups are below 8 MiB"));
         let header = GroupHeader {
-            generation,
-            segment,
+            generation: self.segment.generation,
+            segment: self.segment.segment,
             at: self.at,
             group: self.groups + 1,
-            first_record: LogSeq(self.durable.0 + 1),
+            first_record: LogSeq(self.cut.0 + 1),
             durable: self.durable,
             count: narrow(self.pending.records.len()),
-            length: narrow(bytes.len() - GROUP_HEADER_BYTES),
-            previous: self.chain,
-            records: blake3::hash(&bytes[GROUP_HEADER_BYTES..]).into(),
+            length: narrow(self.pending.bytes.len() - GROUP_HEADER_BYTES),
+            previous: [0; 32],
+            records: [0; 32],
         };
-        bytes[..GROUP_HEADER_BYTES].copy_from_slice(&header.encode());
-        bytes.resize(page_align(bytes.len()), 0);
-        header
+        let segment = to_usize(header.segment);
+        let places = self.pending.records.iter().enumerate().step_by(RECORDS_PER_PLACE).map(|(n, start)| {
+            place(LogSeq(header.first_record.0 + n as u64), segment, header.at + *start as u64)
+        });
+        self.flight.add(header.last(), bytes, places.collect());
+        self.cut = header.last();
+        self.at += bytes as u64;
+        self.groups = header.group;
+        let next = self.free.pop().unwrap_or_else(|| Pending::new(self.options.group_bytes()));
+        let pending = std::mem::replace(&mut self.pending, next);
+        let write = GroupWrite::new(self.active.clone(), header, pending, self.chain.clone());
+        self.chain = write.chain_end();
+        Ok(Some(write))
     }
 
-    fn publish(&mut self) {
-        let first = self.durable.0 + 1;
-        self.durable.0 += self.pending.records.len() as u64;
+    /// A group is durable: it and what follows it become visible, if all before it are durable too.
+    fn land(&mut self, mut group: GroupDurable) -> Result<(), StorageError> {
+        let landed = self.flight.land(&group);
+        group.pending.clear();
+        self.free.push(group.pending);
+        let Some((last, places)) = landed else { return Ok(()) };
+        self.durable = last;
         let mut shared = self.reader.publish();
-        let segment = shared.segments.len() - 1;
-        for (n, start) in self.pending.records.iter().enumerate().step_by(RECORDS_PER_PLACE) {
-            shared.places.push(place(LogSeq(first + n as u64), segment, self.at + *start as u64));
-        }
-        shared.durable = self.durable;
+        shared.places.extend(places);
+        shared.durable = last;
         drop(shared);
+        self.watermark.write(self.network, last)
     }
 
-    /// Goes on in a new segment.
+    /// Goes on in a new segment. All of the one before is durable: where a later segment stands, no tail is torn.
     fn roll(&mut self) -> Result<(), StorageError> {
         let segment = self.segment.segment + 1;
-        let start = (self.groups + 1, LogSeq(self.durable.0 + 1), self.chain);
+        let Some(chain) = self.chain.get() else { unreachable!("nothing is in flight") };
+        let start = (self.groups + 1, LogSeq(self.cut.0 + 1), chain);
         let (file, header) =
             begin_segment(&mut self.disk, &mut self.spare, self.network, self.options, segment, start)?;
         self.active.seal()?;
@@ -431,147 +459,4 @@ impl<D: Disk> Log<D> {
 
 fn readable<F>(file: F, header: &SegmentHeader) -> ReadableSegment<F> {
     ReadableSegment { file, segment: header.segment, generation: header.generation }
-}
-
-/// Creates the spare, or fills and syncs its next part.
-fn prepare_step<D: Disk>(
-    disk: &mut D,
-    spare: &mut Option<Spare<D::File>>,
-    options: LogOptions,
-) -> Result<(), StorageError> {
-    match spare {
-        None => {
-            let file = disk.create(SPARE_FILE)?;
-            *spare = Some(Spare { file, filled: 0, length: options.segment_bytes });
-        }
-        Some(spare) if spare.filled < spare.length => {
-            let len = to_usize(spare.length - spare.filled).min(PREPARE_BYTES);
-            spare.file.write_at(spare.filled, &ZEROS[..len])?;
-            spare.file.sync()?;
-            spare.filled += len as u64;
-        }
-        Some(_) => {}
-    }
-    Ok(())
-}
-
-/// Turns the spare into a segment: its header is durable before it bears a segment's name, so a segment's file without
-/// an intact header is damage. `start` is (first group, first record, chain).
-fn begin_segment<D: Disk>(
-    disk: &mut D,
-    spare: &mut Option<Spare<D::File>>,
-    network: NetworkId,
-    options: LogOptions,
-    segment: u64,
-    (first_group, first_record, chain): (u64, LogSeq, Chain),
-) -> Result<(D::File, SegmentHeader), StorageError> {
-    let ready = loop {
-        match spare.take() {
-            Some(ready) if ready.filled == ready.length => break ready,
-            other => {
-                *spare = other;
-                prepare_step(disk, spare, options)?;
-            }
-        }
-    };
-    let header = SegmentHeader {
-        network,
-        segment,
-        generation: generation(options.seed, network, segment),
-        first_group,
-        first_record,
-        length: ready.length,
-        chain,
-    };
-    ready.file.write_at(0, &header.encode().repeat(2))?;
-    ready.file.sync()?;
-    let name = segment_name(segment);
-    disk.rename(SPARE_FILE, &name)?;
-    disk.sync_folder()?;
-    Ok((disk.open(&name)?, header))
-}
-
-/// Makes what a survey found whole and durable.
-fn repair<F: DiskFile>(found: &Survey<F>) -> Result<(), StorageError> {
-    for segment in &found.segments {
-        for at in &segment.bad_copies {
-            segment.file.write_at(*at, &segment.header.encode())?;
-        }
-        if !segment.bad_copies.is_empty() {
-            segment.file.sync()?;
-        }
-    }
-    let Some(active) = found.segments.last() else { return Ok(()) };
-    let mut dirty = false;
-    if let Some(torn) = found.torn {
-        let end = torn.at + page_align(to_usize(torn.len)) as u64;
-        let mut at = torn.at;
-        while at < end {
-            let len = to_usize(end - at).min(PREPARE_BYTES);
-            active.file.write_at(at, &ZEROS[..len])?;
-            at += len as u64;
-        }
-        dirty = true;
-    }
-    // The last group may never have been synced, or its sync may have failed and left it in the page cache, clean, and
-    // not on the disk. Written again it is either durable or an error.
-    if let Some((index, at, span)) = found.last_group
-        && index + 1 == found.segments.len()
-        && found.watermark < Some(found.last)
-    {
-        let mut group = vec![0; span];
-        active.file.read_at(at, &mut group)?;
-        active.file.write_at(at, &group)?;
-        dirty = true;
-    }
-    if dirty {
-        active.file.sync()?;
-    }
-    Ok(())
-}
-
-fn open_watermark<D: Disk>(
-    disk: &mut D,
-    network: NetworkId,
-    found: &Survey<D::File>,
-) -> Result<WatermarkFile<D::File>, StorageError> {
-    let exists = disk.list()?.iter().any(|name| name == WATERMARK_FILE);
-    let file = if exists { disk.open(WATERMARK_FILE)? } else { disk.create(WATERMARK_FILE)? };
-    if found.watermark > Some(found.last) {
-        return Err(damaged(file.path(), 0, "the watermark is above the last record"));
-    }
-    if file.len()? < 2 * PAGE_BYTES as u64 {
-        file.write_at(0, &ZEROS[..2 * PAGE_BYTES])?;
-    }
-    let mut watermark =
-        WatermarkFile { file, slot: found.watermark_slot, written: found.watermark, synced: found.watermark };
-    watermark.write(network, found.last)?;
-    watermark.sync(network)?;
-    disk.sync_folder()?;
-    Ok(watermark)
-}
-
-impl<F: DiskFile> WatermarkFile<F> {
-    /// Writes, without a sync, that records up to `durable` are durable, into the slot that holds the older value.
-    fn write(&mut self, network: NetworkId, durable: LogSeq) -> Result<(), StorageError> {
-        if Some(durable) == self.written {
-            return Ok(());
-        }
-        let slot = Watermark { network, durable }.encode();
-        self.file.write_at(self.slot * PAGE_BYTES as u64, &slot)?;
-        self.slot = 1 - self.slot;
-        self.written = Some(durable);
-        Ok(())
-    }
-
-    /// Makes the value durable in one slot and then in the other, so that the loss of either loses nothing.
-    fn sync(&mut self, network: NetworkId) -> Result<(), StorageError> {
-        self.file.sync()?;
-        if let Some(durable) = self.written.take() {
-            self.write(network, durable)?;
-            self.file.sync()?;
-        }
-        self.synced = self.written;
-        Ok(())
-    }
 }

@@ -3,9 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use super::disk::DiskFile;
-use super::read::LogReader;
-use crate::error::StorageError;
 use crate::types::{AuthorityIndex, BlockDigest, BlockRef, LogSeq, Round};
 
 /// Maps (kind of record, block) to the record, in memory, rebuilt from the log at start.
@@ -22,24 +19,6 @@ impl BlockIndex {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Reads the whole log; `key_of` names the block of a record from its kind and body, if it is to be found by one.
-    ///
-    /// # Errors
-    /// Those of [`LogReader::scan`].
-    pub fn rebuild<F: DiskFile>(
-        log: &LogReader<F>,
-        key_of: impl Fn(u8, &[u8]) -> Option<BlockRef>,
-    ) -> Result<Self, StorageError> {
-        let index = Self::new();
-        log.scan(LogSeq(1), |record| {
-            if let Some(block) = key_of(record.kind, &record.bytes) {
-                index.insert(record.kind, block, record.seq);
-            }
-            Ok(())
-        })?;
-        Ok(index)
     }
 
     /// Adds a durable record. A block that is already there keeps its first record.

@@ -54,12 +54,21 @@ pub trait DiskFile: Clone + Send + Sync + 'static {
     /// range must not be written to while the bytes are held.
     fn view(&self, at: u64, len: usize) -> Result<Bytes, StorageError>;
 
+    /// Says that `len` bytes from `at` on will be read soon, so that a disk may fetch them meanwhile. Waits for nothing and
+    /// promises nothing.
+    fn read_ahead(&self, _at: u64, _len: u64) {}
+
     /// Writes all of `bytes` at `at`, growing the file if need be. Durable after [`DiskFile::sync`].
     fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError>;
 
     /// Makes everything written so far durable, the length included. After an error nothing is known about what was
     /// written since the last success, and a later success says nothing about it either.
     fn sync(&self) -> Result<(), StorageError>;
+
+    /// Writes all of `bytes`, whole pages that begin at one in memory and on disk, and makes them durable. Several threads may do so
+    /// at a time, and an error is told to the one whose bytes it hit; nobody may use [`DiskFile::write_at`] and
+    /// [`DiskFile::sync`] meanwhile.
+    fn write_through(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError>;
 
     /// Promises that nothing will be written through any handle of this file any more, so that a disk may close its
     /// descriptor. Reading goes on.

@@ -231,6 +231,11 @@ impl GroupHeader {
         blake3::hash(&out).into()
     }
 
+    /// Its last record.
+    pub(super) fn last(&self) -> LogSeq {
+        LogSeq(self.first_record.0 + u64::from(self.count) - 1)
+    }
+
     /// Bytes on disk: header, records, padding to whole pages.
     pub(super) fn span(&self) -> usize {
         page_align(GROUP_HEADER_BYTES + self.length as usize)

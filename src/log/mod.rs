@@ -1,7 +1,10 @@
 //! The block log: numbered records that are durable, in order, and verified, before anybody hears of them.
 //!
 //! The node numbers its records 1, 2, 3, … and appends them; [`Log::commit`] writes everything appended since the last
-//! one as a **group**, syncs it, and only then moves the **watermark** ([`Log::durable`]). Readers see nothing above it. The
+//! one as a **group**, syncs it, and only then moves the **watermark** ([`Log::durable`]). Readers see nothing above it. When there
+//! is more to write, [`Log::begin_write`] cuts a group off for another thread, and several are on their way to the disk at a
+//! time ([`crate::io::log_lanes`]): so the disk does not wait for hashes, nor they for it. A lone short group goes through the page
+//! cache, where readers find it; all others go past it. The
 //! log is written against [`Disk`], so the simulator's [`SimDisk`] and the operating system's
 //! ([`crate::io::disk::FolderDisk`]) run the same code. What records mean is the node's business.
 //!
@@ -66,49 +69,62 @@
 //! 1. A segment's file is filled with zeros and synced to its full length, gets its header, is synced again, and only then
 //!    renamed from `spare`, and the folder synced. So each file with a segment's name has an intact header, and all behind its
 //!    last group is zero.
-//! 2. One group is in flight at a time: it is written when the one before is known to be synced, to pages that
-//!    are zero. What an interrupted write leaves is therefore at the end of the newest segment, no longer than that group,
-//!    with nothing but zeros behind it, and was never acknowledged.
+//! 2. Groups are in flight from the moment they are cut off until they and all before them are known to be synced, each by a sync that
+//!    began when it was written. All in flight together take at most 8 MiB, lie in one segment, and go to pages that are
+//!    zero; a segment is begun when nothing is in flight. They may get to the disk in any order, so what an interrupted write
+//!    leaves is: any part of them, at the end of the newest segment, within 8 MiB, with nothing but zeros behind it. None
+//!    was acknowledged that stands behind one that is not durable.
 //! 3. A group counts if its header is intact and of this place, continues numbers and chain, and its records match their
-//!    digest. So it is there whole or not at all, and what is torn off is the group in flight.
+//!    digest. So it is there whole or not at all, and what is torn off are groups in flight: the first that does not hold, and what
+//!    follows it.
 //! 4. Recovery walks to the first group that does not count. The bytes there are a **torn tail** if nothing contradicts it,
 //!    and **damage** ([`crate::error::StorageError::Damaged`], nothing is changed) if anything does:
 //!    - a later segment exists;
 //!    - an intact header stands there but does not continue the log: interrupted writes do not leave that;
 //!    - an intact header of this segment follows whose watermark covers the record in question;
-//!    - data follows farther behind than the group could reach;
+//!    - data follows farther behind than groups in flight can reach;
 //!    - the `watermark` file covers the record in question.
-//! 5. A torn tail is overwritten with zeros, and the last group before it is written once more unless the `watermark` file
-//!    covers it, and both are synced before the log opens. The second matters when a sync had failed and the process alone
-//!    was restarted: the group reads back from the page cache, is marked clean, and is not on the disk.
+//! 5. All that groups in flight can have reached is overwritten with zeros. The groups before it that neither the watermark of a later
+//!    group nor the `watermark` file covers are written once more. Both are synced before the log opens, and before
+//!    anybody is given the records of those groups. When a sync had failed and the process alone was restarted, such a group, or the
+//!    zeros of an earlier recovery, read back from the page cache, are marked clean, and are not on the disk.
 //! 6. After an error of a write or a sync nothing is known about the disk, so nothing is tried again: every later call fails
 //!    ([`crate::error::StorageError::Halted`]) until the log is opened anew.
 //!
-//! What remains: if the *last* group of the log is damaged later, by the disk, it looks like the torn tail of a group in
-//! flight, except for the `watermark` file. That file is written after every commit and synced after 50 ms of idleness and at
-//! an orderly end. So the damage passes for a tail only if power fails, within the seconds that the system keeps the file's
-//! page in memory, *and* the same event damages a group whose sync had succeeded; and then exactly that group is cut off.
-//! Damage of any other group is always refused, with or without the file.
+//! What remains: if the *last* groups of the log, those that were in flight together at its end, are damaged later, by the disk, they
+//! look like the torn tail of groups in flight, except for the `watermark` file. That file is written after every commit and
+//! synced after 50 ms of idleness and at an orderly end. So the damage passes for a tail only if power fails, within the seconds
+//! that the system keeps the file's page in memory, *and* the same event damages a group whose sync had succeeded; and then exactly
+//! the groups from that one on are cut off, 8 MiB at most, and one alone where groups were committed one after the
+//! other. Damage of any other group is always refused, with or without the file.
 //!
 //! # Memory
 //! The index has 16 bytes for each group and for each 64 records after its first: at most 4 MiB for each GiB of log, when
-//! every group is a single page. Appended records take at most 8 MiB until the commit. Opening reads the log once, group by
-//! group.
+//! every group is a single page. Appended records take at most 8 MiB, and those in flight 8 MiB more, in buffers that are
+//! kept for the next ones. Opening reads the log once, some 8 MiB of groups at a time, which all cores verify, with 32 MiB fetched
+//! ahead.
 
 mod append;
 mod block_index;
 mod disk;
+mod flight;
 mod format;
+mod group;
+mod pages;
 mod read;
+mod segment;
 mod sim_disk;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
-pub use append::{Log, LogOptions, PREPARE_BYTES, Recovered};
+pub use append::{Log, LogOptions, Recovered};
 pub use block_index::BlockIndex;
 pub use disk::{Disk, DiskFile};
+pub use flight::{GroupDurable, GroupWrite};
 pub use format::{GROUP_BYTES_MAX, LOG_VERSION, PAGE_BYTES, RECORD_BYTES_MAX};
 pub use read::{LogReader, Record};
+pub use segment::PREPARE_BYTES;
 pub use sim_disk::{Fault, SimDisk, SimFile, Survives};
 pub use survey::{CheckReport, KindTotal, check};

@@ -210,6 +210,31 @@ impl Inode {
     }
 }
 
+impl Inode {
+    /// A write gets to the disk. The disk keeps the order of writes to one sector: none from before comes after it.
+    fn make_durable(&mut self, op: &Op) {
+        let Op::Sector { index, .. } = op else { return self.durable.apply(op) };
+        let is_same = |other: &mut Op| matches!(other, Op::Sector { index: other, .. } if other == index);
+        let before = self.doomed.extract_if(.., is_same).chain(self.pending.extract_if(.., is_same));
+        for op in before.collect::<Vec<_>>() {
+            self.durable.apply(&op);
+        }
+        self.durable.apply(op);
+    }
+
+    /// What a write does.
+    fn ops_of(&self, at: u64, bytes: &[u8]) -> Vec<Op> {
+        let end = at + bytes.len() as u64;
+        let grown = (end > self.now.len).then_some(Op::Len(end));
+        let sectors = sectors_of(at, bytes.len()).map(|(index, from, range)| Op::Sector {
+            index,
+            from,
+            bytes: bytes[range].to_vec(),
+        });
+        grown.into_iter().chain(sectors).collect()
+    }
+}
+
 impl State {
     /// Counts a call that changes the disk and says whether it is to fail.
     fn count(&mut self) -> Option<Fault> {
@@ -499,18 +524,34 @@ impl DiskFile for SimFile {
             let fault = state.count();
             let bytes = if fault.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
             let file = file_of(state, inode);
-            let end = at + bytes.len() as u64;
-            let grown = (end > file.now.len).then_some(Op::Len(end));
-            let sectors = sectors_of(at, bytes.len()).map(|(index, from, range)| Op::Sector {
-                index,
-                from,
-                bytes: bytes[range].to_vec(),
-            });
-            for op in grown.into_iter().chain(sectors) {
+            for op in file.ops_of(at, bytes) {
                 file.now.apply(&op);
                 file.pending.push(op);
             }
             fault.map_or(Ok(()), |fault| Err(failure("write", &self.name, fault)))
+        })
+    }
+
+    /// Two calls: the write, and a sync of what it wrote alone, which other writes do not profit from.
+    fn write_through(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.with("write", |state, inode| {
+            let write = state.count();
+            let bytes = if write.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
+            let sync = if write.is_some() { None } else { state.count() };
+            let file = file_of(state, inode);
+            for op in file.ops_of(at, bytes) {
+                file.now.apply(&op);
+                match (write, sync) {
+                    (None, None) => file.make_durable(&op),
+                    (Some(_), _) => file.pending.push(op),
+                    (None, Some(_)) => file.doomed.push(op),
+                }
+            }
+            match (write, sync) {
+                (Some(fault), _) => Err(failure("write", &self.name, fault)),
+                (None, Some(fault)) => Err(failure("sync", &self.name, fault)),
+                (None, None) => Ok(()),
+            }
         })
     }
 
@@ -523,7 +564,7 @@ impl DiskFile for SimFile {
                 return Err(failure("sync", &self.name, fault));
             }
             for op in std::mem::take(&mut file.pending) {
-                file.durable.apply(&op);
+                file.make_durable(&op);
             }
             Ok(())
         })

@@ -1,15 +1,15 @@
 //! Reads a log from its first byte to its last and says what is there: what holds, where it ends, and whether what is
 //! behind the end is the torn tail of an interrupted write or damage. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::disk::{Disk, DiskFile};
 use super::format::{
-    Chain, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, LOG_VERSION, PAGE_BYTES, Position,
-    RECORD_HEADER_BYTES, RecordHeader, SEGMENT_DATA_AT, SegmentHeader, Unreadable, WATERMARK_BYTES,
-    Watermark, chain_start, record_span, to_usize,
+    GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, LOG_VERSION, PAGE_BYTES, SEGMENT_DATA_AT,
+    SegmentHeader, Unreadable, WATERMARK_BYTES, Watermark, chain_start, to_usize,
 };
-use super::read::{Place, RECORDS_PER_PLACE};
+use super::group::{Fault, Reached, Verified, hand_over, read_stretch};
+use super::read::{Place, Record};
 use crate::error::StorageError;
 use crate::types::{LogSeq, NetworkId};
 
@@ -19,7 +19,10 @@ pub(super) const WATERMARK_FILE: &str = "watermark";
 pub(super) const SPARE_FILE: &str = "spare";
 const SEGMENT_SUFFIX: &str = ".seg";
 const READ_BYTES: usize = 1 << 20;
-static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+/// How far the disk is told ahead what will be read, and in what steps: enough to keep it busy, little to hold in memory.
+const AHEAD_BYTES: u64 = 32 << 20;
+const AHEAD_STEP_BYTES: u64 = 4 << 20;
+pub(super) static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
 /// Name of a segment's file.
 pub(super) fn segment_name(segment: u64) -> String {
@@ -69,12 +72,13 @@ pub(super) struct Survey<F> {
     pub(super) network: Option<NetworkId>,
     pub(super) segments: Vec<SurveyedSegment<F>>,
     pub(super) places: Vec<Place>,
-    pub(super) groups: u64,
-    pub(super) last: LogSeq,
-    pub(super) chain: Chain,
+    pub(super) reached: Reached,
     pub(super) kinds: BTreeMap<u8, KindTotal>,
-    /// Position in `segments`, offset and length of the last group.
-    pub(super) last_group: Option<(usize, u64, usize)>,
+    /// Groups at the end of the newest segment of which nobody says that they were durable: no later group, and not the file of
+    /// the watermark. They were perhaps in flight.
+    pub(super) unsure: VecDeque<GroupHeader>,
+    /// The last record that a group or the file of the watermark says was durable.
+    sure: LogSeq,
     pub(super) torn: Option<TornTail>,
     /// The highest watermark that the file holds, if it holds one.
     pub(super) watermark: Option<LogSeq>,
@@ -82,52 +86,66 @@ pub(super) struct Survey<F> {
     pub(super) watermark_slot: u64,
 }
 
-/// Why the bytes at some place are not the next group.
-enum Fault {
-    /// No intact group header of this place.
-    NoHeader,
-    /// The header is intact and continues the log, the records are not what it says.
-    BadRecords { span: u64 },
-    /// Intact, and yet not the next group: no interrupted write leaves this.
-    Contradiction(String),
+/// Takes the records of a log, in order.
+pub(super) type Each<'a> = dyn FnMut(Record) -> Result<(), StorageError> + 'a;
+
+/// A segment that is read or will be next, and how far the disk was told of it.
+struct Ahead<F> {
+    file: F,
+    length: u64,
+    told: u64,
 }
 
-impl Fault {
-    fn text(&self) -> String {
-        match self {
-            Self::NoHeader => "there is no intact group".into(),
-            Self::BadRecords { .. } => "the records of the group do not match its digest".into(),
-            Self::Contradiction(why) => why.clone(),
+impl<F: DiskFile> Ahead<F> {
+    fn open<D: Disk<File = F>>(disk: &D, segment: u64) -> Result<Self, StorageError> {
+        let file = disk.open(&segment_name(segment))?;
+        let length = file.len()?;
+        Ok(Self { file, length, told: 0 })
+    }
+
+    /// Tells the disk that everything up to `end` is read soon.
+    fn tell(&mut self, end: u64) {
+        let end = end.min(self.length);
+        if end >= self.told + AHEAD_STEP_BYTES || (end == self.length && end > self.told) {
+            self.file.read_ahead(self.told, end - self.told);
+            self.told = end;
         }
     }
 }
 
-/// Surveys the log in a folder.
+/// Surveys the log in a folder, and gives all records but those of the groups in [`Survey::unsure`] to `each`: those have to be
+/// written once more, which must not happen while somebody holds their bytes.
 ///
 /// # Errors
-/// Damage, another network's or a newer version's log, or an error of the disk.
-pub(super) fn survey<D: Disk>(disk: &D, network: Option<NetworkId>) -> Result<Survey<D::File>, StorageError> {
+/// Damage, another network's or a newer version's log, an error of the disk, or what `each` returns.
+pub(super) fn survey<D: Disk>(
+    disk: &D,
+    network: Option<NetworkId>,
+    mut each: Option<&mut Each<'_>>,
+) -> Result<Survey<D::File>, StorageError> {
     let names = disk.list()?;
     let segments = segment_numbers(disk, &names)?;
     let mut survey = Survey {
         network,
         segments: Vec::new(),
         places: Vec::new(),
-        groups: 0,
-        last: LogSeq(0),
-        chain: network.map(chain_start).unwrap_or_default(),
+        reached: Reached { groups: 0, last: LogSeq(0), chain: network.map(chain_start).unwrap_or_default() },
         kinds: BTreeMap::new(),
-        last_group: None,
+        unsure: VecDeque::new(),
+        sure: LogSeq(0),
         torn: None,
         watermark: None,
         watermark_slot: 0,
     };
     if names.iter().any(|name| name == WATERMARK_FILE) {
         survey.read_watermark(disk)?;
+        survey.sure = survey.watermark.unwrap_or_default();
     }
+    let mut ahead = None;
     for segment in 0..segments {
-        let file = disk.open(&segment_name(segment))?;
-        survey.read_segment(file, segment, segment + 1 == segments)?;
+        let now = ahead.take().map_or_else(|| Ahead::open(disk, segment), Ok)?;
+        ahead = (segment + 1 < segments).then(|| Ahead::open(disk, segment + 1)).transpose()?;
+        survey.read_segment(now, ahead.as_mut(), segment, each.as_deref_mut())?;
     }
     if survey.segments.is_empty()
         && let Some(durable) = survey.watermark.filter(|durable| durable.0 > 0)
@@ -157,7 +175,7 @@ fn segment_numbers<D: Disk>(disk: &D, names: &[String]) -> Result<u64, StorageEr
 impl<F: DiskFile> Survey<F> {
     fn check_network(&mut self, path: &dyn Fn() -> String, found: NetworkId) -> Result<(), StorageError> {
         let expected = *self.network.get_or_insert_with(|| {
-            self.chain = chain_start(found);
+            self.reached.chain = chain_start(found);
             found
         });
         if found == expected {
@@ -193,9 +211,16 @@ impl<F: DiskFile> Survey<F> {
         Ok(())
     }
 
-    fn read_segment(&mut self, file: F, segment: u64, newest: bool) -> Result<(), StorageError> {
+    /// Reads a segment; `ahead` is the one after it, if there is one.
+    fn read_segment(
+        &mut self,
+        mut now: Ahead<F>,
+        mut ahead: Option<&mut Ahead<F>>,
+        segment: u64,
+        mut each: Option<&mut Each<'_>>,
+    ) -> Result<(), StorageError> {
+        let (file, length, newest) = (now.file.clone(), now.length, ahead.is_none());
         let path = || file.path();
-        let length = file.len()?;
         let (header, bad_copies) = read_header(&file, length)?;
         self.check_network(&path, header.network)?;
         let wrong = |why: String| Err(damaged(path(), 0, &why));
@@ -205,20 +230,37 @@ impl<F: DiskFile> Survey<F> {
         if header.length != length || !length.is_multiple_of(PAGE_BYTES as u64) {
             return wrong(format!("it has {length} bytes, its header says {}", header.length));
         }
-        if (header.first_group, header.first_record.0) != (self.groups + 1, self.last.0 + 1)
-            || header.chain != self.chain
+        if (header.first_group, header.first_record.0) != (self.reached.groups + 1, self.reached.last.0 + 1)
+            || header.chain != self.reached.chain
         {
             return self.missing_before(&header, &file);
         }
         let index = self.segments.len();
         let mut at = SEGMENT_DATA_AT;
         let fault = loop {
-            match self.read_group(&file, &header, index, at)? {
-                Ok(span) => at += span,
-                Err(fault) => break fault,
+            now.tell(at + AHEAD_BYTES);
+            if let Some(ahead) = ahead.as_deref_mut() {
+                ahead.tell((at + AHEAD_BYTES).saturating_sub(length));
+            }
+            let (groups, fault) = read_stretch(&file, &header, at, self.reached)?;
+            for group in groups {
+                at += group.header.span() as u64;
+                self.take(&file, index, group, each.as_deref_mut())?;
+            }
+            if let Some(fault) = fault {
+                break fault;
             }
         };
         self.judge_end(&file, &header, at, &fault, newest)?;
+        if !newest {
+            // A segment is begun when all of the one before is durable.
+            self.sure = self.reached.last;
+            self.settle(&file, each)?;
+        }
+        if !newest && bad_copies.is_empty() {
+            // Nothing is left to write; a log has more segments than a process may have descriptors.
+            file.seal()?;
+        }
         self.segments.push(SurveyedSegment { file, header, end: at, bad_copies });
         Ok(())
     }
@@ -229,84 +271,41 @@ impl<F: DiskFile> Survey<F> {
             self.segments.last().map_or_else(|| (file.path(), 0), |before| (before.file.path(), before.end));
         let why = format!(
             "record {} should follow; segment {} begins with record {} of a chain that does not continue it",
-            self.last.0 + 1,
+            self.reached.last.0 + 1,
             header.segment,
             header.first_record
         );
         Err(damaged(path, at, &why))
     }
 
-    /// Checks the group at `at` and takes it in; its length, or why it is not the next group.
-    fn read_group(
+    /// Takes in a group that holds.
+    fn take(
         &mut self,
         file: &F,
-        segment: &SegmentHeader,
         index: usize,
-        at: u64,
-    ) -> Result<Result<u64, Fault>, StorageError> {
-        if at >= segment.length {
-            return Ok(Err(Fault::NoHeader));
+        group: Verified,
+        each: Option<&mut Each<'_>>,
+    ) -> Result<(), StorageError> {
+        self.places.extend(group.places.iter().map(|(seq, at)| place(*seq, index, *at)));
+        for (kind, more) in &group.kinds {
+            let total = self.kinds.entry(*kind).or_default();
+            total.records += more.records;
+            total.bytes += more.bytes;
         }
-        let page = file.view(at, PAGE_BYTES)?;
-        let Some(header) = GroupHeader::decode(&page).filter(|header| header.belongs(segment, at)) else {
-            return Ok(Err(Fault::NoHeader));
-        };
-        let span = header.span();
-        if (header.group, header.first_record.0) != (self.groups + 1, self.last.0 + 1) {
-            return Ok(Err(Fault::Contradiction(format!(
-                "group {} beginning with record {} stands where group {} with record {} belongs",
-                header.group,
-                header.first_record,
-                self.groups + 1,
-                self.last.0 + 1
-            ))));
-        }
-        if header.previous != self.chain {
-            return Ok(Err(Fault::Contradiction("the chain of digests breaks".into())));
-        }
-        if span > GROUP_BYTES_MAX || at + span as u64 > segment.length {
-            return Ok(Err(Fault::Contradiction(format!("a group of {span} bytes does not fit"))));
-        }
-        let group = file.view(at, span)?;
-        let (records, padding) = group[GROUP_HEADER_BYTES..].split_at(header.length as usize);
-        if blake3::hash(records) != header.records || *padding != ZERO_PAGE[..padding.len()] {
-            return Ok(Err(Fault::BadRecords { span: span as u64 }));
-        }
-        if let Err(why) = self.take_records(&header, index, records) {
-            return Ok(Err(Fault::Contradiction(why)));
-        }
-        self.groups += 1;
-        self.chain = header.digest();
-        self.last_group = Some((index, at, span));
-        Ok(Ok(span as u64))
+        self.reached = self.reached.after(&group.header);
+        self.sure = self.sure.max(group.header.durable);
+        self.unsure.push_back(group.header);
+        self.settle(file, each)
     }
 
-    /// Takes in the records of a group whose digest holds.
-    fn take_records(&mut self, group: &GroupHeader, index: usize, records: &[u8]) -> Result<(), String> {
-        let mut done = 0;
-        for n in 0..group.count as usize {
-            let seq = LogSeq(self.last.0 + 1);
-            let bad = |what: &str| format!("record {seq} {what}");
-            let rest = &records[done..];
-            let header = rest.first_chunk::<RECORD_HEADER_BYTES>().ok_or_else(|| bad("is cut off"))?;
-            let header = RecordHeader::decode(header);
-            let body = rest.get(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + header.len as usize);
-            let body = body.ok_or_else(|| bad("is longer than its group"))?;
-            let at = group.at + (GROUP_HEADER_BYTES + done) as u64;
-            let position = Position { generation: group.generation, segment: group.segment, at };
-            if header.seq != seq || header.checksum(position, body) != header.crc {
-                return Err(bad("does not match its checksum"));
+    /// Hands over the groups that were durable for sure.
+    fn settle(&mut self, file: &F, mut each: Option<&mut Each<'_>>) -> Result<(), StorageError> {
+        while let Some(group) = self.unsure.pop_front_if(|group| group.last() <= self.sure) {
+            if let Some(each) = each.as_deref_mut() {
+                hand_over(file, &group, each)?;
             }
-            if n % RECORDS_PER_PLACE == 0 {
-                self.places.push(place(seq, index, at));
-            }
-            let total = self.kinds.entry(header.kind).or_default();
-            total.records += 1;
-            total.bytes += u64::from(header.len);
-            self.last = seq;
-            done = (done + record_span(body.len())).min(records.len());
         }
-        if done == records.len() { Ok(()) } else { Err("bytes follow the last record of a group".into()) }
+        Ok(())
     }
 
     /// Decides what the bytes behind the last group of a segment are.
@@ -323,8 +322,8 @@ impl<F: DiskFile> Survey<F> {
         if matches!(fault, Fault::Contradiction(_)) {
             return refuse(&fault.text());
         }
-        if newest && let Some(durable) = self.watermark.filter(|durable| *durable > self.last) {
-            let (fault, last) = (fault.text(), self.last);
+        if newest && let Some(durable) = self.watermark.filter(|durable| *durable > self.reached.last) {
+            let (fault, last) = (fault.text(), self.reached.last);
             return refuse(&format!(
                 "{fault}, records up to {durable} were durable and {last} is the last that holds"
             ));
@@ -341,11 +340,8 @@ impl<F: DiskFile> Survey<F> {
                 fault.text()
             ));
         }
-        let reach = match fault {
-            Fault::BadRecords { span } => *span,
-            Fault::NoHeader | Fault::Contradiction(_) => GROUP_BYTES_MAX as u64,
-        };
-        if end - at > reach {
+        // All groups in flight together are no longer than one may be.
+        if end - at > GROUP_BYTES_MAX as u64 {
             let why =
                 format!("{}, and data follows at byte {} where none was written", fault.text(), end - 1);
             return refuse(&why);
@@ -367,7 +363,7 @@ impl<F: DiskFile> Survey<F> {
         while page < end {
             file.read_at(page, &mut header)?;
             let later = GroupHeader::decode(&header)
-                .is_some_and(|group| group.belongs(segment, page) && group.durable > self.last);
+                .is_some_and(|group| group.belongs(segment, page) && group.durable > self.reached.last);
             if later {
                 return Ok(Some(page));
             }
@@ -458,12 +454,12 @@ pub struct CheckReport {
 /// # Errors
 /// As [`super::Log::open`].
 pub fn check<D: Disk>(disk: &D, network: Option<NetworkId>) -> Result<CheckReport, StorageError> {
-    let survey = survey(disk, network)?;
+    let survey = survey(disk, network, None)?;
     Ok(CheckReport {
         network: survey.network.filter(|_| !survey.segments.is_empty()),
         segments: survey.segments.len(),
-        groups: survey.groups,
-        last: survey.last,
+        groups: survey.reached.groups,
+        last: survey.reached.last,
         torn_tail_bytes: survey.torn.map_or(0, |torn| torn.len),
         bad_header_copies: survey.segments.iter().map(|segment| segment.bad_copies.len()).sum(),
         watermark: survey.watermark,

@@ -188,7 +188,9 @@
 //! would cost a sync for two of three rounds, and its time.
 //!
 //! # Recovery
-//! [`crate::node::Recovered`] reads the log from the front and keeps the headers and payloads above garbage collection, the
+//! The block log is read once, from the front, and verified while it is read; what an interrupted write left at its end is cut off,
+//! and what may not be on the disk is put there before it counts ([`crate::log`] says how groups are committed and why
+//! nothing acknowledged is lost). [`crate::node::Recovered`] reads the log from the front and keeps the headers and payloads above garbage collection, the
 //! commits that the state has not executed, and the last own block. The node then enters the headers into an empty DAG,
 //! marks what is committed, gives payloads that wait for execution to the pipeline again (verdicts are kept in memory alone),
 //! asks for payloads that it never had, and runs the commit rule from the slot behind the last commit. Slots that

@@ -162,7 +162,20 @@ impl Host {
     /// Starts it on what its disk and its state hold.
     pub(super) fn start(&mut self) -> Result<Started, StorageError> {
         let options = LogOptions { segment_bytes: SEGMENT_BYTES, seed: self.life };
-        let log = match Log::open(self.disk.clone(), self.genesis.network(), options) {
+        let authority = AuthorityIndex::from_usize(self.authority);
+        let directory = KeyDirectory::default();
+        let executor = Executor::open(&self.genesis, self.store.clone(), directory.clone())?;
+        let mut recovered = Recovered::new(authority, executor.head(), &self.genesis);
+        let mut index = BTreeMap::new();
+        let opened = Log::open_and_read(self.disk.clone(), self.genesis.network(), options, |record| {
+            if let Some(key) = LogKey::of(record.kind, &record.bytes) {
+                index.insert(key, record.seq);
+            }
+            let read = recovered.record(record.seq, record.kind, record.bytes);
+            read.unwrap_or_else(|error| panic!("a simulated log holds what was written: {error}"));
+            Ok(())
+        });
+        let log = match opened {
             Ok((log, _)) => log,
             Err(_) if self.armed => return Ok(Started::Failed),
             Err(_) if self.damaged.is_some() => return Ok(Started::Refused),
@@ -173,30 +186,22 @@ impl Host {
         {
             return Ok(Started::Silent(what));
         }
-        match self.run_on(log) {
-            Ok(()) => Ok(Started::Runs),
-            Err(_) if self.armed => Ok(Started::Failed),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn run_on(&mut self, log: Log<SimDisk>) -> Result<(), StorageError> {
-        let authority = AuthorityIndex::from_usize(self.authority);
-        let directory = KeyDirectory::default();
-        let executor = Executor::open(&self.genesis, self.store.clone(), directory.clone())?;
-        let mut recovered = Recovered::new(authority, executor.head(), &self.genesis);
-        let mut index = BTreeMap::new();
-        log.scan(LogSeq(1), |record| {
-            if let Some(key) = LogKey::of(record.kind, &record.bytes) {
-                index.insert(key, record.seq);
-            }
-            let read = recovered.record(record.seq, record.kind, record.bytes);
-            read.unwrap_or_else(|error| panic!("a simulated log holds what was written: {error}"));
-            Ok(())
-        })?;
         if let Err(why) = recovered.check_state(executor.last_payload()?) {
             panic!("{why}");
         }
+        self.run_on(log, recovered, executor, directory, index);
+        Ok(Started::Runs)
+    }
+
+    fn run_on(
+        &mut self,
+        log: Log<SimDisk>,
+        recovered: Recovered,
+        executor: Executor<MemStore>,
+        directory: KeyDirectory,
+        index: BTreeMap<LogKey, LogSeq>,
+    ) {
+        let authority = AuthorityIndex::from_usize(self.authority);
         let config = NodeConfig {
             authority,
             consensus_key: SecretKey::from_seed(&self.seeds.consensus),
@@ -233,7 +238,6 @@ impl Host {
             published: None,
             tick_us: None,
         });
-        Ok(())
     }
 
     /// Power fails: what was not synced survives in part, as `random` has it. The state falls back to when it was last made

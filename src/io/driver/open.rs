@@ -38,7 +38,7 @@ use crate::io::peer::{PeerEventSender, PeerEvents, PeerNet, PeerNetConfig, peer_
 use crate::io::state_store::StateStore;
 use crate::io::tile_store::TileStore;
 use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfig};
-use crate::log::LogOptions;
+use crate::log::{LogOptions, Record};
 use crate::mempool::{MempoolLimits, Ticket};
 use crate::node::{
     COMMIT_ROUNDS, ForeignState, Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered,
@@ -141,19 +141,19 @@ fn open_data(
         let signals = Arc::clone(signals);
         move |event| signals.log_event(event)
     };
-    let key_of = |kind, bytes: &[u8]| LogKey::of(kind, bytes).map(|key| key.block);
-    let (store, found) = LogStore::open(&folder.join("blocks"), genesis.network(), options, key_of, notify)?;
     let state = StateStore::open(folder.join("state"))?;
     let executor = Executor::open(genesis, state, keys.clone())?;
     let head = executor.head();
     let mut recovered = Recovered::new(own, head, genesis);
     let mut fault = None;
-    store.reader.scan(LogSeq(1), |record| {
+    let each = |record: Record| {
+        let key = LogKey::of(record.kind, &record.bytes);
         if fault.is_none() {
             fault = recovered.record(record.seq, record.kind, record.bytes).err();
         }
-        Ok(())
-    })?;
+        key.map(|key| key.block)
+    };
+    let (store, found) = LogStore::open(&folder.join("blocks"), genesis.network(), options, each, notify)?;
     if let Some(fault) = fault {
         return Err(fault.into());
     }

@@ -1,6 +1,9 @@
 //! Loss of power, failing calls and restarts.
 
+use std::collections::VecDeque;
+
 use super::*;
+use crate::log::{GroupDurable, GroupWrite, SimFile};
 
 const SEGMENT: u64 = 32_768;
 
@@ -21,10 +24,14 @@ impl Draw {
     }
 }
 
-/// One process: appends and commits until the disk fails or it is told to stop.
+/// One process: appends, commits, and has several groups on their way to the disk, until the disk fails or it is told to stop.
 struct Life<'a> {
     log: Log<SimDisk>,
     model: &'a mut Model,
+    /// Groups that were cut off and not written.
+    given: VecDeque<GroupWrite<SimFile>>,
+    /// Results that the log does not know yet.
+    ended: Vec<Result<GroupDurable, StorageError>>,
     /// Last record that was acknowledged.
     acked: u64,
     /// Records after which a group could end.
@@ -32,21 +39,79 @@ struct Life<'a> {
     number: u64,
 }
 
-impl Life<'_> {
+impl<'a> Life<'a> {
+    fn new(log: Log<SimDisk>, model: &'a mut Model, last: u64, number: u64) -> Self {
+        let (given, ended) = Default::default();
+        // What opening reports is durable.
+        Self { log, model, given, ended, acked: last, ends: vec![last], number }
+    }
+
     fn step(&mut self, draw: &mut Draw) -> Result<(), StorageError> {
         if draw.one_in(4) {
             self.log.prepare()?;
         }
         for _ in 0..draw.below(4) {
             let body = body(self.log.next_seq().0, self.number, if draw.one_in(5) { 6_000 } else { 300 });
+            if !self.log.fits(body.len()) {
+                break;
+            }
             self.model.append(&mut self.log, 1, body)?;
         }
-        self.ends.push(self.log.next_seq().0 - 1);
-        self.acked = self.log.commit()?.0;
+        let end = self.log.next_seq().0 - 1;
+        if self.log.in_flight() == 0 && draw.one_in(2) {
+            self.ends.push(end);
+            self.acked = self.log.commit()?.0;
+        } else if let Some(mut write) = self.log.begin_write()? {
+            self.ends.push(end);
+            // Groups are sealed in order, and written in any.
+            write.seal()?;
+            self.given.push_back(write);
+        }
+        self.fly(draw, 3)?;
         if draw.one_in(6) {
             self.log.sync_watermark()?;
         }
         Ok(())
+    }
+
+    /// Some groups on their way are written, some of those reported: about one of `one_in` stays where it is.
+    fn fly(&mut self, draw: &mut Draw, one_in: u64) -> Result<(), StorageError> {
+        for _ in 0..self.given.len() {
+            if let Some(write) =
+                self.given.swap_remove_back(usize::try_from(draw.below(8)).unwrap() % self.given.len())
+            {
+                if draw.one_in(one_in) {
+                    self.given.push_back(write);
+                } else {
+                    self.ended.push(write.run());
+                }
+            }
+        }
+        for _ in 0..self.ended.len() {
+            let result = self.ended.swap_remove(usize::try_from(draw.below(8)).unwrap() % self.ended.len());
+            if draw.one_in(one_in) {
+                self.ended.push(result);
+            } else {
+                self.acked = self.log.end_write(result)?.0;
+            }
+        }
+        Ok(())
+    }
+
+    /// All that is on its way arrives.
+    fn land(&mut self, draw: &mut Draw) -> Result<(), StorageError> {
+        self.fly(draw, u64::MAX)
+    }
+
+    /// The process ends: of the groups on their way, some are written and not synced, some are durable, some neither.
+    fn die(&mut self, draw: &mut Draw) {
+        for write in self.given.drain(..) {
+            match draw.below(3) {
+                0 => drop(write.run_half()),
+                1 => drop(write.run()),
+                _ => drop(write),
+            }
+        }
     }
 
     fn assert_halted(&mut self, disk: &SimDisk) {
@@ -62,8 +127,10 @@ impl Life<'_> {
     }
 }
 
-/// Lives of one disk, each ended by a fault and then a restart or a loss of power.
-fn lives(seed: u64, images: u64) {
+/// Lives of one disk, each ended by a fault and then a restart or a loss of power. Returns how many groups were in flight, at most, when
+/// one ended.
+fn lives(seed: u64, images: u64) -> usize {
+    let mut most = 0;
     let mut draw = Draw(seed);
     let disk = SimDisk::new();
     let mut model = Model::default();
@@ -88,17 +155,19 @@ fn lives(seed: u64, images: u64) {
         assert!(last >= acked, "seed {seed}, life {number}: {last} of {acked} acknowledged records are left");
         assert!(ends.contains(&last), "seed {seed}, life {number}: {last} is inside a group");
         model.assert_holds(&log, recovered.last);
-        // What opening reports is durable.
-        let mut life = Life { log, model: &mut model, acked: last, ends: vec![last], number };
+        let mut life = Life::new(log, &mut model, last, number);
         let steps = draw.below(12);
         disk.fail_call(1 + draw.below(2 + 3 * steps), if draw.one_in(2) { Fault::Io } else { Fault::Full });
         if (0..steps).try_for_each(|_| life.step(&mut draw)).is_err() {
             life.assert_halted(&disk);
         }
+        most = most.max(life.log.in_flight());
+        life.die(&mut draw);
         acked = life.acked;
         ends = life.ends.split_off(0);
         end(&disk, &mut draw);
     }
+    most
 }
 
 /// The process ends; with it, mostly, the power.
@@ -114,9 +183,8 @@ fn end(disk: &SimDisk, draw: &mut Draw) {
 
 #[test]
 fn nothing_acknowledged_is_lost_in_4000_crashes() {
-    for seed in 0..400 {
-        lives(seed, 10);
-    }
+    let most = (0..400).map(|seed| lives(seed, 10)).max();
+    assert!(most >= Some(4), "{most:?} groups in flight");
 }
 
 /// The same operations with each call failing in turn.
@@ -127,9 +195,9 @@ fn each_call_fails_once_and_nothing_acknowledged_is_lost() {
             Ok(opened) => opened,
             Err(error) => return (0, Err(error)),
         };
-        let mut life = Life { log, model, acked: recovered.last.0, ends: Vec::new(), number: 0 };
+        let mut life = Life::new(log, model, recovered.last.0, 0);
         let mut draw = Draw(7);
-        let result = (0..30).try_for_each(|_| life.step(&mut draw));
+        let result = (0..30).try_for_each(|_| life.step(&mut draw)).and_then(|()| life.land(&mut draw));
         if result.is_err() {
             life.assert_halted(disk);
             return (life.acked, result);
@@ -218,4 +286,140 @@ fn a_group_is_there_whole_or_not_at_all() {
         let bytes = copy.peek("0000000000.seg").unwrap();
         assert!(bytes[group..].iter().all(|b| *b == 0), "the tail is cut off");
     }
+}
+
+/// Five groups in flight: each may have got to the disk whole, in part, or not at all, without those before it.
+#[test]
+fn what_is_left_of_several_groups_in_flight_is_the_prefix_that_holds() {
+    let disk = SimDisk::new();
+    let mut model = Model::default();
+    let (mut log, _) = open(&disk, 65_536).unwrap();
+    model.append(&mut log, 1, vec![9; 100]).unwrap();
+    log.commit().unwrap();
+    let before = disk.snapshot();
+    let mut writes = Vec::new();
+    for n in 0..5 {
+        model.append(&mut log, 1, vec![n + 1; 5_000]).unwrap();
+        let mut write = log.begin_write().unwrap().unwrap();
+        write.seal().unwrap();
+        writes.push(write);
+    }
+    assert_eq!((log.in_flight(), log.durable()), (5, LogSeq(1)));
+    assert_eq!(log.read(LogSeq(2)).unwrap(), None, "not durable yet");
+    // From the last to the first: nothing is durable before all before it are.
+    while let Some(write) = writes.pop() {
+        assert_eq!(log.durable(), LogSeq(1));
+        let ended = write.run();
+        log.end_write(ended).unwrap();
+    }
+    model.assert_holds(&log, LogSeq(6));
+    let whole = disk.peek("0000000000.seg").unwrap();
+    let first = usize::try_from(SEGMENT_DATA_AT).unwrap() + PAGE_BYTES;
+    // Each group has two pages: bits of which are on the disk.
+    for pages in 0..1_u32 << 10 {
+        let mut bytes = whole.clone();
+        for lost in (0..10).filter(|page| pages & 1 << page == 0) {
+            bytes[first + lost * PAGE_BYTES..][..PAGE_BYTES].fill(0);
+        }
+        let copy = before.snapshot();
+        copy.crash(Survives::Nothing);
+        copy.poke("0000000000.seg", &bytes).unwrap();
+        let whole_groups = (0..5).take_while(|group| pages >> (2 * group) & 3 == 3).count() as u64;
+        let (log, recovered) = open(&copy, 65_536).unwrap();
+        assert_eq!(recovered.last, LogSeq(1 + whole_groups), "pages {pages:b}");
+        model.assert_holds(&log, recovered.last);
+        drop(log);
+        // What opening reports is durable, and nothing is left of the rest.
+        copy.crash(Survives::Nothing);
+        let (_, again) = open(&copy, 65_536).unwrap();
+        assert_eq!((again.last, again.torn_tail_bytes), (recovered.last, 0), "pages {pages:b}");
+    }
+}
+
+/// A group's sync fails while others are in flight: those before it count, it and those after it do not, whatever their own
+/// syncs say; and what recovery finds of them is durable when it says so.
+#[test]
+fn a_failed_sync_among_several_in_flight_ends_the_log_there() {
+    for failing in 0..4 {
+        let disk = SimDisk::new();
+        let mut model = Model::default();
+        let (mut log, _) = open(&disk, 65_536).unwrap();
+        let mut writes = Vec::new();
+        for n in 0..4 {
+            model.append(&mut log, 1, vec![n; 5_000]).unwrap();
+            writes.push(log.begin_write().unwrap().unwrap());
+        }
+        let ended: Vec<_> = (0..4)
+            .zip(writes)
+            .map(|(n, write)| {
+                if n == failing {
+                    disk.fail_call(2, Fault::Io);
+                }
+                write.run()
+            })
+            .collect();
+        for (n, result) in (0..4).zip(ended) {
+            let result = log.end_write(result);
+            assert_eq!(result.is_ok(), n < failing, "{n} of {failing}");
+            assert_eq!(log.durable(), LogSeq(failing.min(n + 1)));
+        }
+        drop(log);
+        // The process alone is restarted: all four read back, the failed one from the page cache.
+        let lost = disk.snapshot();
+        lost.crash(Survives::Nothing);
+        assert_eq!(open(&lost, 65_536).unwrap().1.last, LogSeq(failing));
+        let (log, recovered) = open(&disk, 65_536).unwrap();
+        assert_eq!(recovered.last, LogSeq(4));
+        drop(log);
+        disk.crash(Survives::Nothing);
+        let (log, recovered) = open(&disk, 65_536).unwrap();
+        assert_eq!(recovered.last, LogSeq(4));
+        model.assert_holds(&log, LogSeq(4));
+    }
+}
+
+#[test]
+fn groups_in_flight_have_a_bound_and_stay_in_their_segment() {
+    let disk = SimDisk::new();
+    let (mut log, _) = Log::open(disk, NETWORK, options(64 << 20)).unwrap();
+    let mut writes = Vec::new();
+    let mut bytes = 0;
+    loop {
+        log.append(1, log.next_seq(), &[vec![1; 1 << 20]]).unwrap();
+        let Some(write) = log.begin_write().unwrap() else { break };
+        bytes += (1 << 20) + PAGE_BYTES;
+        writes.push(write);
+    }
+    assert!(bytes <= GROUP_BYTES_MAX && bytes + (2 << 20) > GROUP_BYTES_MAX, "{bytes}");
+    for write in writes {
+        log.end_write(write.run()).unwrap();
+    }
+    log.close().unwrap();
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk, 16_384).unwrap();
+    log.append(1, LogSeq(1), &[[1; 6_000]]).unwrap();
+    let write = log.begin_write().unwrap().unwrap();
+    log.append(1, LogSeq(2), &[[2; 6_000]]).unwrap();
+    assert!(log.begin_write().unwrap().is_none(), "the next segment waits until all of this one is durable");
+    log.end_write(write.run()).unwrap();
+    let next = log_write(&mut log).run();
+    log.end_write(next).unwrap();
+    assert_eq!(log.durable(), LogSeq(2));
+}
+
+fn log_write(log: &mut Log<SimDisk>) -> GroupWrite<SimFile> {
+    log.begin_write().unwrap().unwrap()
+}
+
+#[test]
+fn a_group_that_is_never_written_stops_those_after_it() {
+    let (mut log, _) = open(&SimDisk::new(), 65_536).unwrap();
+    log.append(1, LogSeq(1), &[b"one"]).unwrap();
+    let one = log_write(&mut log);
+    log.append(1, LogSeq(2), &[b"two"]).unwrap();
+    let two = log_write(&mut log);
+    drop(one);
+    let error = log.end_write(two.run()).unwrap_err();
+    assert!(matches!(error, StorageError::Halted { .. }), "{error}");
+    assert_eq!(log.durable(), LogSeq(0));
 }

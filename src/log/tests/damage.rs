@@ -310,15 +310,28 @@ fn a_group_whose_header_is_lost_is_damage_if_a_later_group_stands() {
 }
 
 #[test]
-fn data_beyond_the_reach_of_the_group_in_flight_is_damage() {
-    let (disk, model, groups) = one_segment();
-    let (name, at, span, first) = groups.last().unwrap();
+fn data_beyond_the_reach_of_the_groups_in_flight_is_damage() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk, 16 << 20).unwrap().0;
+    for n in 0..3 {
+        log.append(1, log.next_seq(), &[vec![n; 6_000]]).unwrap();
+        log.commit().unwrap();
+    }
+    log.close().unwrap();
+    let mut disk = disk;
+    disk.remove("watermark").unwrap();
+    let groups = groups(&disk);
+    let (name, at, ..) = groups.last().unwrap();
     let mut bytes = disk.peek(name).unwrap();
     bytes[at + 1_000] ^= 1;
-    assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), Outcome::Opened(first - 1));
-    bytes[at + span] = 1;
-    let refused = Outcome::Refused(format!("sim/{name}"), *at as u64);
-    assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), refused);
+    let open_with = |byte: usize| {
+        let mut bytes = bytes.clone();
+        bytes[byte] = 1;
+        open(&with_bytes(&disk, name, &bytes), 16 << 20).map(|(_, recovered)| recovered.last)
+    };
+    assert_eq!(open_with(at + GROUP_BYTES_MAX - 1).unwrap(), LogSeq(2));
+    let error = open_with(at + GROUP_BYTES_MAX).unwrap_err();
+    assert!(matches!(&error, StorageError::Damaged { at: place, .. } if *place == *at as u64), "{error}");
 }
 
 #[test]
@@ -346,4 +359,31 @@ fn an_intact_group_that_does_not_continue_the_log_is_damage_even_at_the_end() {
         bytes[*at..at + super::super::format::GROUP_HEADER_BYTES].copy_from_slice(&other.encode());
         assert_eq!(outcome(&with_bytes(&disk, name, &bytes), &model), Outcome::Opened(4), "{other:?}");
     }
+}
+
+/// Long groups are verified side by side, on several threads, those behind a bad one too.
+#[test]
+fn the_first_of_several_bad_groups_is_the_one_that_is_named() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk, 4 << 20).unwrap().0;
+    for n in 0..12 {
+        log.append(1, log.next_seq(), &[vec![n; 300_000]]).unwrap();
+        log.commit().unwrap();
+    }
+    log.close().unwrap();
+    let whole = disk.peek("0000000000.seg").unwrap();
+    let groups = groups(&disk);
+    assert_eq!(groups.len(), 12);
+    for first in 0..11 {
+        let mut bytes = whole.clone();
+        for (_, at, ..) in groups[first..].iter().step_by(2) {
+            bytes[at + 1_000] ^= 1;
+        }
+        let copy = with_bytes(&disk, "0000000000.seg", &bytes);
+        let error = open(&copy, 4 << 20).unwrap_err();
+        let StorageError::Damaged { at, .. } = &error else { panic!("{error}") };
+        assert_eq!(*at, groups[first].1 as u64);
+    }
+    let (log, _) = open(&disk, 4 << 20).unwrap();
+    assert_eq!(log.durable(), LogSeq(12));
 }

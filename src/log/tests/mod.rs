@@ -17,8 +17,18 @@ fn options(segment_bytes: u64) -> LogOptions {
     LogOptions { segment_bytes, seed: 42 }
 }
 
+/// Opens a log, and asserts that opening it gives the same records as reading it.
 fn open(disk: &SimDisk, segment_bytes: u64) -> Result<(Log<SimDisk>, Recovered), StorageError> {
-    Log::open(disk.clone(), NETWORK, options(segment_bytes))
+    let (mut given, mut read) = (Vec::new(), Vec::new());
+    let keep = |records: &mut Vec<Record>, record| {
+        records.push(record);
+        Ok(())
+    };
+    let opened =
+        Log::open_and_read(disk.clone(), NETWORK, options(segment_bytes), |record| keep(&mut given, record))?;
+    opened.0.scan(LogSeq(1), |record| keep(&mut read, record))?;
+    assert!(given == read, "{} records given, {} read", given.len(), read.len());
+    Ok(opened)
 }
 
 /// A body that differs for each record and each life, of up to `most` bytes.
@@ -242,8 +252,14 @@ fn blocks_are_found_by_kind_and_by_rounds() {
         log.append(1 + n % 2, log.next_seq(), &[[n / 2]]).unwrap();
     }
     log.commit().unwrap();
-    let key_of = |kind, body: &[u8]| (kind == 1 || body[0] < 10).then(|| block(body[0]));
-    let index = BlockIndex::rebuild(&log.reader(), key_of).unwrap();
+    let index = BlockIndex::new();
+    log.scan(LogSeq(1), |record| {
+        if record.kind == 1 || record.bytes[0] < 10 {
+            index.insert(record.kind, block(record.bytes[0]), record.seq);
+        }
+        Ok(())
+    })
+    .unwrap();
     assert_eq!(index.len(), 30);
     assert_eq!(index.get(1, &block(3)), Some(LogSeq(7)));
     assert_eq!(index.get(2, &block(3)), Some(LogSeq(8)));

@@ -19,8 +19,8 @@ fn a_validator_halts_when_a_file_cannot_grow_and_keeps_what_was_final() {
     }
     validator.stop();
 
-    // The first file of the block log has 16 MiB already; the next one cannot be made ready.
-    let mut limited = network.start_limited(Some(8 << 20));
+    // The first file of the block log has 16 MiB already, of which nobody writes the last ones yet; the next one cannot be made ready.
+    let mut limited = network.start_limited(Some(12 << 20));
     until("the validator halts", || {
         let tx = next();
         if let Ok(reply) = limited.try_request("POST", "/v1/transactions?wait=final", tx.bytes())

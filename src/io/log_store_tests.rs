@@ -1,0 +1,170 @@
+//! The thread that owns the block log.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+use super::*;
+use crate::log::{Fault, SimDisk, check};
+use crate::types::{AuthorityIndex, BlockDigest, Round};
+
+const NETWORK: NetworkId = NetworkId(*b"network1");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn block(n: u64) -> BlockRef {
+    BlockRef { round: Round(n), author: AuthorityIndex(1), digest: BlockDigest([3; 32]) }
+}
+
+fn small() -> LogOptions {
+    LogOptions { segment_bytes: 64 << 10, seed: 0 }
+}
+
+fn body(seq: u64) -> Vec<u8> {
+    blake3::hash(&seq.to_be_bytes()).as_bytes().repeat(1 + usize::try_from(seq % 40).unwrap())
+}
+
+/// Appends and waits until it is durable.
+fn durable(event: &Receiver<LogEvent>, seq: u64) {
+    loop {
+        match event.recv_timeout(PATIENCE).unwrap() {
+            LogEvent::Synced(synced) if synced.0 >= seq => return,
+            LogEvent::Synced(_) | LogEvent::Room => {}
+            LogEvent::Failed(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn what_queues_up_during_a_sync_becomes_one_group() {
+    let disk = SimDisk::new();
+    let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
+    let index = Arc::new(BlockIndex::new());
+    let (events, event) = crossbeam_channel::unbounded();
+    let (open_gate, gate) = crossbeam_channel::bounded::<()>(1);
+    let notify = move |e| {
+        events.send(e).unwrap();
+        // Holds the writer until the test has queued the rest. Not what a node may do.
+        let _ = gate.recv_timeout(PATIENCE);
+    };
+    let writer = LogWriter::spawn(log, Arc::clone(&index), notify).unwrap();
+    let append = |n| writer.append(LogSeq(n), 1, vec![body(n).into()], Some(block(n))).unwrap();
+    append(1);
+    assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(1))));
+    assert_eq!((index.len(), index.get(1, &block(1))), (1, Some(LogSeq(1))));
+    for n in 2..=50 {
+        append(n);
+    }
+    writer.sync(LogSeq(50)).unwrap();
+    drop(open_gate);
+    assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(50))));
+    assert_eq!(index.len(), 50);
+    writer.sync(LogSeq(7)).unwrap();
+    let answer = event.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(answer, LogEvent::Synced(LogSeq(50))), "answered though durable before: {answer:?}");
+    writer.close();
+    let report = check(&disk, Some(NETWORK)).unwrap();
+    assert_eq!((report.groups, report.last, report.watermark), (2, LogSeq(50), Some(LogSeq(50))));
+}
+
+#[test]
+fn a_writer_says_when_it_is_full_and_when_it_has_room_again() {
+    let disk = SimDisk::new();
+    let (log, _) = Log::open(disk, NETWORK, small()).unwrap();
+    let (events, event) = crossbeam_channel::unbounded();
+    let (open_gate, gate) = crossbeam_channel::bounded::<()>(1);
+    let notify = move |e| {
+        events.send(e).unwrap();
+        let _ = gate.recv_timeout(PATIENCE);
+    };
+    let writer = LogWriter::spawn(log, Arc::new(BlockIndex::new()), notify).unwrap();
+    let append = |n| writer.append(LogSeq(n), 1, vec![body(n).into()], None).unwrap();
+    append(1);
+    writer.sync(LogSeq(1)).unwrap();
+    assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(1))));
+    // The writer stands at the gate.
+    let last = QUEUED_COMMANDS_MAX as u64 + 2;
+    for n in 2..=last {
+        assert!(!writer.is_full());
+        append(n);
+    }
+    assert!(writer.is_full());
+    drop(open_gate);
+    assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Room));
+    durable(&event, last);
+    assert!(!writer.is_full());
+}
+
+#[test]
+fn after_a_failed_sync_the_writer_reports_once_and_takes_nothing_more() {
+    let disk = SimDisk::new();
+    let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
+    let (events, event) = crossbeam_channel::unbounded();
+    let notify = move |e| events.send(e).unwrap();
+    disk.fail_call(1, Fault::Io);
+    let writer = LogWriter::spawn(log, Arc::new(BlockIndex::new()), notify).unwrap();
+    assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Failed(StorageError::Io { .. })));
+    assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
+    let error = writer.append(LogSeq(1), 1, vec![Bytes::new()], None).unwrap_err();
+    assert!(matches!(error, StorageError::Halted { .. }), "{error}");
+    writer.close();
+}
+
+#[test]
+fn records_are_read_through_the_map_while_others_are_appended() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("data/blocks");
+    let (events, event) = crossbeam_channel::unbounded();
+    let notify = move |e| events.send(e).unwrap();
+    let (store, recovered) = LogStore::open(&folder, NETWORK, small(), |_| None, notify).unwrap();
+    assert_eq!(recovered.last, LogSeq(0));
+    let reader = store.reader.clone();
+    let reading = std::thread::spawn(move || {
+        let mut held = Vec::new();
+        let mut seen = 0;
+        while seen < 2_000 {
+            let durable = reader.durable().0;
+            for seq in (seen.max(1)..=durable).chain([durable / 2].into_iter().filter(|s| *s > 0)) {
+                let record = reader.read(LogSeq(seq)).unwrap().unwrap();
+                assert_eq!(record.bytes, body(seq));
+                held.push(record);
+            }
+            seen = durable;
+            std::thread::yield_now();
+        }
+        // Slices of maps stay what they were.
+        assert!(held.iter().all(|record| record.bytes == body(record.seq.0)));
+    });
+    for n in 1..=2_000 {
+        store.writer.append(LogSeq(n), 1, vec![body(n).into()], Some(block(n))).unwrap();
+        if n % 50 == 0 {
+            durable(&event, n);
+        }
+    }
+    reading.join().unwrap();
+    store.writer.close();
+    let (again, recovered) =
+        LogStore::open(&folder, NETWORK, small(), |record| Some(block(record.bytes.len() as u64)), |_| {})
+            .unwrap();
+    assert_eq!((recovered.last, recovered.torn_tail_bytes), (LogSeq(2_000), 0));
+    assert!(recovered.segments > 10);
+    assert_eq!(again.index.len(), 40);
+    assert_eq!(again.reader.read(LogSeq(1_234)).unwrap().unwrap().bytes, body(1_234));
+    assert_eq!(again.reader.read(LogSeq(2_001)).unwrap(), None);
+    again.writer.close();
+    let report = check(&FolderDisk::open_existing(&folder).unwrap(), None).unwrap();
+    assert_eq!((report.last, report.network), (LogSeq(2_000), Some(NETWORK)));
+}
+
+#[test]
+fn a_damaged_file_is_refused_with_path_and_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || LogStore::open(dir.path(), NETWORK, small(), |_| None, |_| {});
+    let (store, _) = open().unwrap();
+    for n in 1..=3 {
+        store.writer.append(LogSeq(n), 1, vec![body(n).into()], None).unwrap();
+    }
+    store.writer.close();
+    let path = dir.path().join("0000000000.seg");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8_192 + 300] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let error = open().unwrap_err();
+    let StorageError::Damaged { path: named, at: 8_192, .. } = &error else { panic!("{error}") };
+    assert_eq!(*named, path.display().to_string());
+}
