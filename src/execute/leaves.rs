@@ -36,14 +36,18 @@ impl Leaves {
         if tail.len() as u64 != records * LEAF_BYTES as u64 {
             return Err(tables::damaged("leaf", &key, &format!("expected {records} leaves")));
         }
-        let key = [tables::INDEXED];
-        let indexed = LeafIndex::stored(&key, store.get(&key)?)?.unwrap_or(LeafIndex(0)).0;
+        let name = [tables::INDEXED];
+        let indexed = LeafIndex::stored(&name, store.get(&name)?)?.unwrap_or(LeafIndex(0)).0;
+        if indexed > size {
+            return Err(tables::damaged("index", &name, &format!("covers {indexed} of {size} leaves")));
+        }
         let mut recent = Recent::new(indexed);
         let mut next = indexed;
         while next < size {
             let limit = usize::try_from(size - next).unwrap_or(usize::MAX).min(READ_TOGETHER);
             let records = read_many(store, LeafIndex(next), limit)?;
             if records.is_empty() {
+                let key = tables::leaves(next / CHUNK_LEAVES);
                 return Err(tables::damaged("leaf", &key, &format!("leaf {next} of {size} is missing")));
             }
             for record in records {

@@ -1,7 +1,8 @@
 //! Applies committed transactions, in order, to the state of the ledger.
 //!
 //! [`Executor`] takes one commit after another and changes the [`Store`] once for each, or once for some that come together,
-//! atomically: the new head, the indexes, the replay windows, the authenticated state and what the Merkle log needs to go on. What comes out is a
+//! atomically: the new head, leaves, the authenticated state and what the Merkle log needs to go on, and now and then the indexes
+//! and replay windows of thousands of leaves. What comes out is a
 //! function of the genesis file and the commits alone. [`LedgerReader`] answers questions from other threads meanwhile.
 
 mod directory;

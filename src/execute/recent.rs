@@ -12,8 +12,8 @@ use super::tables::{self, LeafRecord, Record};
 use super::windows;
 use crate::types::{KeyId, LeafIndex, OrgId, TxId};
 
-/// Leaves that are indexed together.
-pub(super) const INDEXED_TOGETHER: u64 = 16_384;
+/// Leaves that are indexed together; few in tests, where logs are short.
+pub(super) const INDEXED_TOGETHER: u64 = if cfg!(test) { 64 } else { 16_384 };
 
 /// Pages of replay windows in which numbers were used, by key.
 pub(super) type UsedPages = BTreeMap<(OrgId, KeyId), BTreeSet<u64>>;

@@ -1,13 +1,15 @@
 //! Where the state lies in the store: one byte for the table, then the entry's name, big-endian so that entries scan in
 //! order.
 //!
+//! Changes become visible in the order of these bytes: leaves before what points to them.
+//!
 //! | table | key behind the byte | value | bytes, key and value |
 //! |---|---|---|---|
 //! | `f` format | | magic, version, network | 25, once |
 //! | `h` head | | [`HeadRecord`] | 241, once |
 //! | `t` transaction | id32 | leaf8 | 41 for each executed transaction, thousands at a time (`recent.rs`) |
 //! | `d` indexed | | leaf8 up to which `t`, `w` and `b` hold everything | 9, once |
-//! | `l` leaves | chunk8 | up to 32 [`LeafRecord`]s: stub and place of the bytes (`leaves.rs`) | 110 for each executed transaction, and 9 for 32 |
+//! | `l` leaves | chunk8 | up to 32 [`LeafRecord`]s (`leaves.rs`) | 110 for each executed transaction, and 9 for 32 |
 //! | `s` superseded | leaf8 | leaf8 of the version that replaced it | 17 for each record version replaced |
 //! | `n` tree node | level1 index8 | hash of a full hash tile of the level below | 42 for each 256 leaves |
 //! | `x` skipped | id32 | [`SkipRecord`] | 42 for each skipped transaction whose signature holds |

@@ -536,7 +536,8 @@ impl Node {
             self.knowledge.asked_by(from, newest, self.proposer.last().round);
         }
         let held_back = |block: &BlockRef| self.proposer.is_held_back(block);
-        fetcher::serve(&self.dag, self.equivocations.authors(), held_back, from, request, out);
+        let is_shunned = |block: &BlockRef| self.equivocations.is_shunned(block.author, block.round);
+        fetcher::serve(&self.dag, is_shunned, held_back, from, request, out);
     }
 
     /// The transactions of an own block that is done with.

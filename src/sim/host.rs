@@ -308,8 +308,12 @@ impl Host {
     }
 
     /// Makes the state durable.
-    pub(super) fn persist(&mut self) {
+    pub(super) fn persist(&mut self) -> Result<(), StorageError> {
+        if let Some(running) = &mut self.running {
+            running.executor.persist()?;
+        }
         self.durable_store = self.store.fork();
+        Ok(())
     }
 }
 

@@ -408,7 +408,7 @@ impl World {
                 self.handle(host, Input::Executed(executed))
             }
             Event::Persist { host, life } if self.lives(host, life) => {
-                self.hosts[host].persist();
+                self.hosts[host].persist().map_err(|error| storage(host, &error))?;
                 self.after(500_000, 3 * SECOND_US, Event::Persist { host, life });
                 Ok(())
             }

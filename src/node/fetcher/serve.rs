@@ -9,14 +9,13 @@ use bytes::Bytes;
 
 use super::super::certificates::serve_commits;
 use super::super::effect::{Effect, LogKey, RecordKind};
-use crate::committee::AuthoritySet;
 use crate::dag::DagState;
 use crate::limits::FETCH_ANSWER_BYTES_MAX;
 use crate::types::{
     AuthorityIndex, BLOCK_REF_BYTES, BlockRef, FetchRequest, PeerMessage, Round, SignedHeader,
 };
 
-/// Headers of an equivocator's chain that go along with one that was asked for.
+/// Headers of equivocators' chains that go along with those of one request.
 const CHAIN_MAX: usize = 256;
 
 /// Bytes of payloads that one request is answered with.
@@ -25,11 +24,11 @@ pub(super) const PAYLOAD_ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Answers a request from memory, or leaves it to the log. Own blocks that are held back, since they are not durable
 /// yet, are not given away here either; the log gives nothing that is not durable.
 ///
-/// Of an equivocator each validator may hold another chain. Who lacks one header of a chain is likely to lack what lies below it,
-/// as deep as garbage collection goes, so it gets all of it at once instead of one header for each round trip.
+/// Of an equivocator each validator may hold another chain. Who lacks one header is likely to lack what lies below it, as far as
+/// own blocks left the chain out (`is_shunned`): so it gets up to [`CHAIN_MAX`] of these at once instead of one for each round trip.
 pub(in super::super) fn serve(
     dag: &DagState,
-    equivocators: AuthoritySet,
+    is_shunned: impl Fn(&BlockRef) -> bool,
     held_back: impl Fn(&BlockRef) -> bool,
     to: AuthorityIndex,
     request: FetchRequest,
@@ -39,7 +38,7 @@ pub(in super::super) fn serve(
     match request {
         FetchRequest::Headers(blocks) => {
             let (here, elsewhere): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|b| dag.get(b).is_some());
-            let chains = with_chains(dag, equivocators, &here);
+            let chains = with_chains(dag, is_shunned, &here);
             let headers = chains.iter().filter_map(get).map(|entry| SignedHeader::clone(&entry.header));
             if !here.is_empty() || elsewhere.is_empty() {
                 answer_headers(to, headers, out);
@@ -64,23 +63,24 @@ pub(in super::super) fn serve(
     }
 }
 
-/// The blocks, and behind them the chains of those by equivocators: later blocks first, since only what is known to be missing
-/// may come beside another block of its slot.
-fn with_chains(dag: &DagState, equivocators: AuthoritySet, blocks: &[BlockRef]) -> Vec<BlockRef> {
+/// The blocks, and behind them the parts of their authors' chains that are shunned: later blocks first, since only what is known to be
+/// missing may come beside another block of its slot.
+fn with_chains(dag: &DagState, is_shunned: impl Fn(&BlockRef) -> bool, blocks: &[BlockRef]) -> Vec<BlockRef> {
     let mut all = blocks.to_vec();
-    let mut seen: BTreeSet<BlockRef> = blocks.iter().copied().collect();
-    for block in blocks.iter().filter(|block| equivocators.contains(block.author)) {
+    let mut seen: BTreeSet<BlockRef> = BTreeSet::new();
+    let most = blocks.len() + CHAIN_MAX;
+    for block in blocks {
         let mut tip = *block;
-        for _ in 0..CHAIN_MAX {
-            let Some(entry) = dag.get(&tip) else { break };
-            let Some(own) = entry.header.header().ancestors.iter().find(|a| a.author == tip.author) else {
-                break;
-            };
+        while all.len() < most
+            && let Some(entry) = dag.get(&tip)
+            && let Some(own) = entry.header.header().ancestors.iter().find(|a| a.author == tip.author)
+            && is_shunned(own)
+            && seen.insert(*own)
+        {
             tip = *own;
-            if !seen.insert(tip) {
-                break;
+            if !blocks.contains(&tip) {
+                all.push(tip);
             }
-            all.push(tip);
         }
     }
     all

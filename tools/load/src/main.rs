@@ -42,7 +42,8 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 Exit code: 0 if all that was accepted became final and the roots are equal, 1 if not, 2 if it could not be done."
 )]
 struct Options {
-    /// Transactions offered each second, over all validators; several rates are tried one after the other
+    /// Transactions offered each second, over all validators; several rates are tried one after the other, each on a network of its
+    /// own, whose files are removed when all is measured
     #[arg(long, visible_alias = "rate", value_name = "N,…", value_delimiter = ',', default_value = "1000",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rates: Vec<u32>,
