@@ -39,6 +39,7 @@ pub(super) fn is_supported() -> bool {
         && is_x86_feature_detected!("f16c")
         && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512ifma")
 }
@@ -90,7 +91,7 @@ impl Engine {
     }
 
     /// Decodes the keys that are not known yet; what is no point stays unknown.
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn learn(&mut self, items: &[Signed<'_>]) {
         let mut missing: Vec<&[u8; 32]> =
             items.iter().map(|item| item.key).filter(|key| self.keys.position(key).is_none()).collect();
@@ -105,7 +106,7 @@ impl Engine {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
     fn decode_all(&mut self, items: &[Signed<'_>]) {
         self.learn(items);
         // In sixteens: what fails alone leaves a gap in its sixteen, and no more.
@@ -128,7 +129,8 @@ impl Engine {
         for chunk in self.prepared[from..].chunks_mut(8) {
             for lane in 0..8 {
                 let item = &items[chunk[lane.min(chunk.len() - 1)].at];
-                self.messages.set(lane, [&halves(item.signature).0[..], item.key, item.domain, item.message]);
+                let heads = [halves(item.signature).0, item.key];
+                self.messages.set(lane, heads, [item.domain, item.message]);
             }
             for (prepared, digest) in chunk.iter_mut().zip(sha512::hash(&self.messages)) {
                 let (words, _) = digest.as_chunks::<8>();
@@ -140,7 +142,7 @@ impl Engine {
     }
 
     /// \[8\](Σ\[z\]R + Σ\[z·k\]A − \[Σ z·s\]B) = 0.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512ifma")]
     fn equation<const W: usize, const G: usize>(
         &mut self,
         range: Range<usize>,
@@ -167,10 +169,10 @@ impl Engine {
         }
         for key in used {
             let sum = &self.sums[key];
-            let digits: Digits = sum.plus.reduce().minus(&sum.minus.reduce()).digits::<W>();
+            let digits: Digits = sum.plus.minus(&sum.minus).digits::<W>();
             self.multiples.push(*self.keys.get(key), digits);
         }
-        self.multiples.push(base(), plus.reduce().minus(&minus.reduce()).digits::<W>());
+        self.multiples.push(base(), plus.minus(&minus).digits::<W>());
         self.multiples.cancel::<W, G>()
     }
 }
@@ -218,7 +220,7 @@ fn halves(signature: &[u8; 64]) -> (&[u8; 32], &[u8; 32]) {
 }
 
 /// Up to sixteen points.
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn decode(encoded: &[&[u8; 32]]) -> [Option<Row>; DECODED] {
     let mut lanes = [[[0; 32]; 8]; 2];
     for i in 0..DECODED {
@@ -234,7 +236,7 @@ fn decode(encoded: &[&[u8; 32]]) -> [Option<Row>; DECODED] {
 }
 
 /// The base point B.
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn base() -> Row {
     static BASE: OnceLock<Row> = OnceLock::new();
     if let Some(row) = BASE.get() {

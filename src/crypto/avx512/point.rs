@@ -77,9 +77,9 @@ impl Niels8 {
     pub(super) fn splat(row: &Row) -> Self {
         let r = &row.0;
         Self {
-            sum: Field8::splat([r[0], r[1], r[2], r[3], r[4]]),
-            difference: Field8::splat([r[5], r[6], r[7], r[8], r[9]]),
-            product: Field8::splat([r[10], r[11], r[12], r[13], r[14]]),
+            sum: Field8([splat(r[0]), splat(r[1]), splat(r[2]), splat(r[3]), splat(r[4])]),
+            difference: Field8([splat(r[5]), splat(r[6]), splat(r[7]), splat(r[8]), splat(r[9])]),
+            product: Field8([splat(r[10]), splat(r[11]), splat(r[12]), splat(r[13]), splat(r[14])]),
         }
     }
 
@@ -121,7 +121,7 @@ impl Extended8 {
 
     /// Sum with points of Z = 1: seven multiplications. Complete, since −1 is a square and d is none.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn add_niels(&self, other: &Niels8) -> Self {
         let a = self.y.minus(self.x).carry().mul(&other.difference);
         let b = self.y.plus(self.x).carry().mul(&other.sum);
@@ -130,9 +130,43 @@ impl Extended8 {
         from_parts!(b.minus(a), d.minus(c), d.plus(c), b.plus(a))
     }
 
+    /// Adds points of Z = 1 to those in slots, as [`Extended8::add_niels`] does. What is done is written as soon as it is there, so that
+    /// turning it round goes on beside multiplications.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    pub(super) fn add_niels_to(mut slots: [&mut Slot; 8], other: &Niels8) {
+        let line = |at: usize| slots.each_ref().map(|slot| &slot.0[at]);
+        let (p, q) = (transpose(load_all(line(0))), transpose(load_all(line(1))));
+        let x = Wide8([p[0], p[1], p[2], p[3], p[4]]);
+        let y = Wide8([p[5], p[6], p[7], q[0], q[1]]);
+        let z = Wide8([q[2], q[3], q[4], q[5], q[6]]);
+        let a = y.minus(x).carry().mul(&other.difference);
+        let b = y.plus(x).carry().mul(&other.sum);
+        let r = transpose(load_all(line(2)));
+        let t = Wide8([q[7], r[0], r[1], r[2], r[3]]);
+        let c = t.carry().mul(&other.product);
+        let d = z.plus(z);
+        let (e, f, g, h) = (b.minus(a).carry(), d.minus(c).carry(), d.plus(c).carry(), b.plus(a).carry());
+        let (x, y) = (e.mul(&f).0, g.mul(&h).0);
+        let done = transpose([x[0], x[1], x[2], x[3], x[4], y[0], y[1], y[2]]);
+        for (slot, done) in slots.iter_mut().zip(done) {
+            store(&mut slot.0[0], done);
+        }
+        let z = f.mul(&g).0;
+        let t = e.mul(&h).0;
+        let done = transpose([y[3], y[4], z[0], z[1], z[2], z[3], z[4], t[0]]);
+        for (slot, done) in slots.iter_mut().zip(done) {
+            store(&mut slot.0[1], done);
+        }
+        let done = transpose([t[1], t[2], t[3], t[4], t[1], t[2], t[3], t[4]]);
+        for (slot, done) in slots.iter_mut().zip(done) {
+            store(&mut slot.0[2], done);
+        }
+    }
+
     /// Sum: nine multiplications.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn add(&self, other: &Self) -> Self {
         let a = self.y.minus(self.x).carry().mul(&other.y.minus(other.x).carry());
         let b = self.y.plus(self.x).carry().mul(&other.y.plus(other.x).carry());
@@ -144,7 +178,7 @@ impl Extended8 {
 
     /// Twice the points: four squares and four multiplications.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn double(&self) -> Self {
         let a = self.x.carry().square();
         let b = self.y.carry().square();
@@ -157,7 +191,7 @@ impl Extended8 {
 
     /// Lanes that hold the neutral point: X = 0 and Y = Z.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn is_identity(&self) -> u8 {
         self.x.is_zero() & self.y.minus(self.z).is_zero()
     }
@@ -195,6 +229,13 @@ impl Extended8 {
     }
 }
 
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_all(lines: [&Line; 8]) -> [V; 8] {
+    let l = lines;
+    [load(l[0]), load(l[1]), load(l[2]), load(l[3]), load(l[4]), load(l[5]), load(l[6]), load(l[7])]
+}
+
 /// Eight points on their way to slots.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scattered([[V; 8]; 3]);
@@ -213,7 +254,7 @@ impl Scattered {
 /// Decodes K times eight points by ZIP-215's rule: a y of p and more is taken, and so is the sign of x = 0. Also says which lanes
 /// are points. K chains run beside each other, since one leaves the multiplier idle half of the time.
 #[inline(never)]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 pub(super) fn decompress<const K: usize>(encoded: &[Encoded8; K]) -> [(Niels8, u8); K] {
     let zero = Field8([splat(0); 5]);
     let (mut y, mut u, mut v) = ([zero; K], [zero; K], [zero; K]);
@@ -271,7 +312,7 @@ fn signs(encoded: &Encoded8) -> u8 {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn squared<const K: usize>(mut x: [Field8; K], times: usize) -> [Field8; K] {
     for _ in 0..times {
         for element in &mut x {
@@ -282,7 +323,7 @@ fn squared<const K: usize>(mut x: [Field8; K], times: usize) -> [Field8; K] {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn multiply<const K: usize>(a: &[Field8; K], b: &[Field8; K]) -> [Field8; K] {
     let mut out = *a;
     for (element, b) in out.iter_mut().zip(b) {
@@ -293,7 +334,7 @@ fn multiply<const K: usize>(a: &[Field8; K], b: &[Field8; K]) -> [Field8; K] {
 
 /// x^((p − 5) / 8) = x^(2²⁵² − 3).
 #[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn power_22523<const K: usize>(x: &[Field8; K]) -> [Field8; K] {
     let x2 = squared(*x, 1);
     let x9 = multiply(&squared(x2, 2), x);
@@ -351,14 +392,14 @@ mod tests {
     }
 
     /// Where both are points: whether they are the same.
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn same(a: &Extended8, b: [EdwardsPoint; 8]) -> u8 {
         let [(minus_b, points)] = decompress::<1>(&[b.map(|point| (-point).compress().0)]);
         assert_eq!(points, u8::MAX);
         a.add_niels(&minus_b).is_identity()
     }
 
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn decode_like_others() {
         let some = (0..64).map(encodings).chain(edges());
         for encoded in some {
@@ -374,7 +415,7 @@ mod tests {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn add_like_others() {
         let identity = Extended8::identity();
         for seed in 0..16 {
