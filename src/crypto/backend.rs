@@ -18,8 +18,8 @@ pub(super) trait Backend {
     /// Position in the batch of a signature that was decoded.
     fn position(&self, at: usize) -> usize;
 
-    /// Judges one that was decoded by its own equation; `signed` is what it was decoded from.
-    fn check(&self, at: usize, signed: &Signed<'_>) -> bool;
+    /// Judges those of a range, each by its own equation; `items` is what they were decoded from. One verdict for each, in their order.
+    fn check(&self, range: Range<usize>, items: &[Signed<'_>]) -> Vec<bool>;
 
     /// Whether the random combination of the equations of these signatures holds.
     fn holds(&mut self, range: Range<usize>, coefficients: &mut Coefficients) -> bool;

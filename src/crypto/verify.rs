@@ -91,6 +91,9 @@ impl Verifier {
     /// One verdict for each item, in their order.
     #[must_use]
     pub fn verify(&mut self, items: &[Signed<'_>]) -> Vec<bool> {
+        if items.len() < BATCH_MIN {
+            return self.portable.check_each(items);
+        }
         match &mut self.fast {
             Some(fast) if items.len() >= FAST_MIN => judge(&mut **fast, items, &mut self.coefficients),
             _ => judge(&mut self.portable, items, &mut self.coefficients),
@@ -169,9 +172,8 @@ impl<B: Backend> Judgement<'_, B> {
     }
 
     fn judge_each(&mut self, range: Range<usize>) {
-        for at in range {
-            let position = self.backend.position(at);
-            self.verdicts[position] = self.backend.check(at, &self.items[position]);
+        for (at, verdict) in range.clone().zip(self.backend.check(range, self.items)) {
+            self.verdicts[self.backend.position(at)] = verdict;
         }
     }
 }

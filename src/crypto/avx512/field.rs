@@ -6,7 +6,7 @@
 
 use core::arch::x86_64::*;
 
-use super::lanes::{Line, V, splat, store};
+use super::lanes::{V, splat};
 
 const MASK: u64 = (1 << 51) - 1;
 /// Limbs of p: 2⁵¹ − 19 once, 2⁵¹ − 1 four times.
@@ -159,20 +159,10 @@ impl Field8 {
     pub(super) fn is_odd(&self) -> u8 {
         _mm512_test_epi64_mask(self.wide().canonical()[0], splat(1))
     }
-
-    /// Limbs of each lane.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn limbs(&self) -> [Line; 5] {
-        let mut out = [Line([0; 8]); 5];
-        for (line, limb) in out.iter_mut().zip(self.0) {
-            store(line, limb);
-        }
-        out
-    }
 }
 
-/// Brings what is above the fifth limb back: 2²⁵⁵ = 19.
+/// Brings what is above the fifth limb back: 2²⁵⁵ = 19. By a 64-bit multiplication, which on these processors takes one slot of the
+/// multiplier where shifts and additions take four more of others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 fn fold(r: &[V; 10]) -> Wide8 {
@@ -295,6 +285,7 @@ fn carry_up(z: &mut [V; 5], mask: V) -> V {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lanes::{Line, store};
     use super::*;
 
     /// Eight elements by their limbs.
@@ -351,7 +342,10 @@ mod tests {
 
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn canonical_of(wide: Wide8) -> Limbs8 {
-        let lines = Field8(wide.canonical()).limbs();
+        let mut lines = [Line([0; 8]); 5];
+        for (line, limb) in lines.iter_mut().zip(wide.canonical()) {
+            store(line, limb);
+        }
         std::array::from_fn(|lane| std::array::from_fn(|at| lines[at].0[lane]))
     }
 

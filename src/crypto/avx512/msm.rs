@@ -73,8 +73,9 @@ impl Multiples {
                 }
             }
             let first = if group < G / 2 { 0 } else { self.short };
-            self.fill(const { (1 << (W - 1)) + 1 }, group, first);
-            sum = sum.add(&self.weigh(const { (1 << (W - 1)) + 1 }));
+            let buckets = const { (1 << (W - 1)) + 1 };
+            self.fill(buckets, group, first);
+            sum = sum.add(&self.weigh(buckets));
         }
         let mut lanes = [Slot::IDENTITY; LANES];
         let points = sum.scatter();
@@ -106,6 +107,7 @@ impl Multiples {
             let (groups, _) = digits.0.as_chunks::<LANES>();
             let digits = &groups[group];
             let [b0, b1, b2, b3, b4, b5, b6, b7] = &mut *self.buckets;
+            // No digit is larger; that way the compiler knows too, and the loop has no branches.
             let at = |lane: usize| usize::from(digits[lane].unsigned_abs()).min(BUCKETS_MAX - 1);
             let slots = [
                 &mut b0[at(0)],

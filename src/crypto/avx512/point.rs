@@ -48,8 +48,7 @@ pub(super) struct Niels8 {
 
 /// The same of one point, in memory: three times five limbs.
 #[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Row([u64; 16]);
+pub(super) struct Row([Line; 2]);
 
 /// Points in extended coordinates: x = X/Z, y = Y/Z, xy = T/Z. The coordinates are products.
 #[derive(Debug, Clone, Copy)]
@@ -75,11 +74,24 @@ impl Niels8 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn splat(row: &Row) -> Self {
-        let r = &row.0;
+        let [Line(a), Line(b)] = &row.0;
         Self {
-            sum: Field8([splat(r[0]), splat(r[1]), splat(r[2]), splat(r[3]), splat(r[4])]),
-            difference: Field8([splat(r[5]), splat(r[6]), splat(r[7]), splat(r[8]), splat(r[9])]),
-            product: Field8([splat(r[10]), splat(r[11]), splat(r[12]), splat(r[13]), splat(r[14])]),
+            sum: Field8([splat(a[0]), splat(a[1]), splat(a[2]), splat(a[3]), splat(a[4])]),
+            difference: Field8([splat(a[5]), splat(a[6]), splat(a[7]), splat(b[0]), splat(b[1])]),
+            product: Field8([splat(b[2]), splat(b[3]), splat(b[4]), splat(b[5]), splat(b[6])]),
+        }
+    }
+
+    /// Point i from row i.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn gather(rows: [&Row; 8]) -> Self {
+        let a = transpose(load_all(rows.map(|row| &row.0[0])));
+        let b = transpose(load_all(rows.map(|row| &row.0[1])));
+        Self {
+            sum: Field8([a[0], a[1], a[2], a[3], a[4]]),
+            difference: Field8([a[5], a[6], a[7], b[0], b[1]]),
+            product: Field8([b[2], b[3], b[4], b[5], b[6]]),
         }
     }
 
@@ -98,13 +110,13 @@ impl Niels8 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn rows(&self) -> [Row; 8] {
-        let mut rows = [Row([0; 16]); 8];
-        for (from, field) in [(0, &self.sum), (5, &self.difference), (10, &self.product)] {
-            for (limb, line) in field.limbs().iter().enumerate() {
-                for (row, lane) in rows.iter_mut().zip(line.0) {
-                    row.0[from + limb] = lane;
-                }
-            }
+        let (s, d, p) = (&self.sum.0, &self.difference.0, &self.product.0);
+        let first = transpose([s[0], s[1], s[2], s[3], s[4], d[0], d[1], d[2]]);
+        let second = transpose([d[3], d[4], p[0], p[1], p[2], p[3], p[4], splat(0)]);
+        let mut rows = [Row([Line([0; 8]); 2]); 8];
+        for (row, (first, second)) in rows.iter_mut().zip(first.into_iter().zip(second)) {
+            store(&mut row.0[0], first);
+            store(&mut row.0[1], second);
         }
         rows
     }
@@ -189,6 +201,14 @@ impl Extended8 {
         from_parts!(both.minus_sum(ab), f, b.minus(a), Wide8::zero().minus_sum(ab))
     }
 
+    /// The negative points.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    pub(super) fn negated(&self) -> Self {
+        let minus = |field| Wide8::zero().minus(field).carry().wide();
+        Self { x: minus(self.x), y: self.y, z: self.z, t: minus(self.t) }
+    }
+
     /// Lanes that hold the neutral point: X = 0 and Y = Z.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
@@ -200,14 +220,9 @@ impl Extended8 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn gather(slots: [&Slot; 8]) -> Self {
-        let mut parts = [[splat(0); 8]; 3];
-        for (at, part) in parts.iter_mut().enumerate() {
-            for (lanes, slot) in part.iter_mut().zip(slots) {
-                *lanes = load(&slot.0[at]);
-            }
-            *part = transpose(*part);
-        }
-        let [a, b, c] = parts;
+        let a = transpose(load_all(slots.map(|slot| &slot.0[0])));
+        let b = transpose(load_all(slots.map(|slot| &slot.0[1])));
+        let c = transpose(load_all(slots.map(|slot| &slot.0[2])));
         Self {
             x: Wide8([a[0], a[1], a[2], a[3], a[4]]),
             y: Wide8([a[5], a[6], a[7], b[0], b[1]]),

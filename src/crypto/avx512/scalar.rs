@@ -32,6 +32,13 @@ impl Scalar {
         is_below(&words, &ORDER).then_some(Self(words))
     }
 
+    /// From any number of 512 bits, modulo ℓ.
+    pub(super) fn reduced(words: &[u64; 8]) -> Self {
+        let mut sum = Sum::default();
+        sum.0[..8].copy_from_slice(words);
+        sum.reduce()
+    }
+
     /// The words.
     pub(super) fn words(&self) -> &[u64; 4] {
         &self.0
