@@ -9,6 +9,9 @@ const COEFFICIENT_BYTES: usize = 16;
 
 /// A way to compute the equation of a batch. All ways decide alike.
 pub(super) trait Backend {
+    /// So many at most of which one is bad are judged one by one; more are split in halves. It is where the two take as long.
+    const EACH_MAX: usize;
+
     /// Decodes a batch, in place of the last one. What fails by itself is left out.
     fn prepare(&mut self, items: &[Signed<'_>]);
 

@@ -132,6 +132,8 @@ impl Portable {
 }
 
 impl Backend for Portable {
+    const EACH_MAX: usize = 8;
+
     fn prepare(&mut self, items: &[Signed<'_>]) {
         self.keys.make_room();
         self.prepared.clear();

@@ -198,6 +198,8 @@ impl Engine {
 }
 
 impl Backend for Engine {
+    const EACH_MAX: usize = 64;
+
     fn prepare(&mut self, items: &[Signed<'_>]) {
         self.keys.make_room();
         self.prepared.clear();
