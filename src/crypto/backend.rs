@@ -9,6 +9,9 @@ const COEFFICIENT_BYTES: usize = 16;
 
 /// A way to compute the equation of a batch. All ways decide alike.
 pub(super) trait Backend {
+    /// So many at most of which one is bad are judged one by one; more are split in halves. It is where the two take as long.
+    const EACH_MAX: usize;
+
     /// Decodes a batch, in place of the last one. What fails by itself is left out.
     fn prepare(&mut self, items: &[Signed<'_>]);
 
@@ -18,8 +21,8 @@ pub(super) trait Backend {
     /// Position in the batch of a signature that was decoded.
     fn position(&self, at: usize) -> usize;
 
-    /// Judges one that was decoded by its own equation; `signed` is what it was decoded from.
-    fn check(&self, at: usize, signed: &Signed<'_>) -> bool;
+    /// Judges those of a range, each by its own equation; `items` is what they were decoded from. One verdict for each, in their order.
+    fn check(&self, range: Range<usize>, items: &[Signed<'_>]) -> Vec<bool>;
 
     /// Whether the random combination of the equations of these signatures holds.
     fn holds(&mut self, range: Range<usize>, coefficients: &mut Coefficients) -> bool;

@@ -23,37 +23,65 @@ struct Decoded {
     k: Scalar,
 }
 
+/// s, if it is below ℓ, and SHA-512(R ‖ A ‖ M) mod ℓ.
+fn scalars(signed: &Signed<'_>) -> Option<(Scalar, Scalar)> {
+    let (r, s) = signed.signature.split_first_chunk::<32>()?;
+    let s = Option::from(Scalar::from_canonical_bytes(*s.first_chunk()?))?;
+    let k: [u8; 64] = Sha512::new()
+        .chain_update(r)
+        .chain_update(signed.key)
+        .chain_update(signed.domain)
+        .chain_update(signed.message)
+        .finalize()
+        .into();
+    Some((s, Scalar::from_bytes_mod_order_wide(&k)))
+}
+
+/// R, if it is a point.
+fn decoded_r(signed: &Signed<'_>) -> Option<EdwardsPoint> {
+    CompressedEdwardsY(*signed.signature.first_chunk()?).decompress()
+}
+
+/// \[s\]B − \[k\]A.
+fn expected_r(a: &EdwardsPoint, s: &Scalar, k: &Scalar) -> EdwardsPoint {
+    EdwardsPoint::vartime_double_scalar_mul_basepoint(k, &-a, s)
+}
+
+/// Whether two points are equal but for a part of small order.
+fn are_equal(a: &EdwardsPoint, b: &EdwardsPoint) -> bool {
+    let difference = a - b;
+    if planted::is(Bug::BatchWithoutCofactor) {
+        return difference.is_identity();
+    }
+    difference.mul_by_cofactor().is_identity()
+}
+
 impl Decoded {
     /// `None` if R is no point or s is not below ℓ.
     fn of(signed: &Signed<'_>) -> Option<Self> {
-        let (r, s) = signed.signature.split_first_chunk::<32>()?;
-        let s = Option::from(Scalar::from_canonical_bytes(*s.first_chunk()?))?;
-        let k: [u8; 64] = Sha512::new()
-            .chain_update(r)
-            .chain_update(signed.key)
-            .chain_update(signed.domain)
-            .chain_update(signed.message)
-            .finalize()
-            .into();
-        let r = CompressedEdwardsY(*r).decompress()?;
-        Some(Self { r, s, k: Scalar::from_bytes_mod_order_wide(&k) })
+        let (s, k) = scalars(signed)?;
+        Some(Self { r: decoded_r(signed)?, s, k })
     }
 
     /// \[8\](\[s\]B − \[k\]A − R) = 0.
     fn holds(&self, a: &EdwardsPoint) -> bool {
-        let expected_r = EdwardsPoint::vartime_double_scalar_mul_basepoint(&self.k, &-a, &self.s);
-        let difference = expected_r - self.r;
-        if planted::is(Bug::BatchWithoutCofactor) {
-            return difference.is_identity();
-        }
-        difference.mul_by_cofactor().is_identity()
+        are_equal(&expected_r(a, &self.s, &self.k), &self.r)
     }
+}
+
+/// Judges one signature under its decoded key.
+fn check_under(a: &EdwardsPoint, signed: &Signed<'_>) -> bool {
+    let Some((s, k)) = scalars(signed) else { return false };
+    let expected = expected_r(a, &s, &k);
+    // Nearly always R is the expected point in the one canonical encoding: then it decodes, and the equation holds. To encode the
+    // one costs no more than to decode the other.
+    expected.compress().0[..] == signed.signature[..32]
+        || decoded_r(signed).is_some_and(|r| are_equal(&expected, &r))
 }
 
 /// Judges one signature by itself, with nothing kept.
 pub(super) fn check_one(signed: &Signed<'_>) -> bool {
-    let Some(a) = CompressedEdwardsY(*signed.key).decompress() else { return false };
-    Decoded::of(signed).is_some_and(|decoded| decoded.holds(&a))
+    CompressedEdwardsY(*signed.key).decompress().is_some_and(|a| check_under(&a, signed))
 }
 
 /// A signature of a batch.
@@ -79,17 +107,33 @@ impl Portable {
         Self { keys: KeyTable::new(seed, cache_keys), prepared: Vec::new() }
     }
 
+    /// Judges signatures one by one, with decoded keys kept.
+    pub(super) fn check_each(&mut self, items: &[Signed<'_>]) -> Vec<bool> {
+        self.keys.make_room();
+        items
+            .iter()
+            .map(|signed| self.key(signed).is_some_and(|key| check_under(self.keys.get(key), signed)))
+            .collect()
+    }
+
+    /// Position of A in the table, where it comes to if need be; `None` if it is no point.
+    fn key(&mut self, signed: &Signed<'_>) -> Option<usize> {
+        match self.keys.position(signed.key) {
+            Some(position) => Some(position),
+            None => Some(self.keys.insert(signed.key, CompressedEdwardsY(*signed.key).decompress()?)),
+        }
+    }
+
     /// Everything about the signature at `at` of its batch that does not depend on others; `None` if it fails by itself.
     fn decode(&mut self, at: usize, signed: &Signed<'_>) -> Option<Prepared> {
-        let key = match self.keys.position(signed.key) {
-            Some(position) => position,
-            None => self.keys.insert(signed.key, CompressedEdwardsY(*signed.key).decompress()?),
-        };
+        let key = self.key(signed)?;
         Some(Prepared { at, key, decoded: Decoded::of(signed)? })
     }
 }
 
 impl Backend for Portable {
+    const EACH_MAX: usize = 8;
+
     fn prepare(&mut self, items: &[Signed<'_>]) {
         self.keys.make_room();
         self.prepared.clear();
@@ -107,9 +151,8 @@ impl Backend for Portable {
         self.prepared[at].at
     }
 
-    fn check(&self, at: usize, _signed: &Signed<'_>) -> bool {
-        let item = &self.prepared[at];
-        item.decoded.holds(self.keys.get(item.key))
+    fn check(&self, range: Range<usize>, _items: &[Signed<'_>]) -> Vec<bool> {
+        self.prepared[range].iter().map(|item| item.decoded.holds(self.keys.get(item.key))).collect()
     }
 
     /// \[8\](Σ\[z·k\]A + Σ\[z\]R − \[Σ z·s\]B) = 0 with a random z for each signature. The factors of the same A are added up

@@ -24,8 +24,6 @@ use crate::types::SIGNATURE_BYTES;
 const BATCH_MIN: usize = 3;
 /// From so many signatures on eight lanes are faster than one.
 const FAST_MIN: usize = 12;
-/// A batch of at most this many that fails is judged one by one; a larger one is split in halves.
-const SPLIT_MIN: usize = 8;
 /// What looking for the bad ones may cost: signatures put through equations of halves, as a multiple of the batch. One
 /// bad signature needs at most 2; when the bad ones are so many that this is spent, the rest is judged one by one.
 const SPLIT_BUDGET: usize = 2;
@@ -91,6 +89,9 @@ impl Verifier {
     /// One verdict for each item, in their order.
     #[must_use]
     pub fn verify(&mut self, items: &[Signed<'_>]) -> Vec<bool> {
+        if items.len() < BATCH_MIN {
+            return self.portable.check_each(items);
+        }
         match &mut self.fast {
             Some(fast) if items.len() >= FAST_MIN => judge(&mut **fast, items, &mut self.coefficients),
             _ => judge(&mut self.portable, items, &mut self.coefficients),
@@ -149,7 +150,7 @@ impl<B: Backend> Judgement<'_, B> {
 
     /// Finds the bad ones in a range whose equation does not hold.
     fn split(&mut self, range: Range<usize>) {
-        if range.len() <= SPLIT_MIN || self.budget < range.len() {
+        if range.len() <= B::EACH_MAX || self.budget < range.len() {
             self.judge_each(range);
             return;
         }
@@ -169,9 +170,8 @@ impl<B: Backend> Judgement<'_, B> {
     }
 
     fn judge_each(&mut self, range: Range<usize>) {
-        for at in range {
-            let position = self.backend.position(at);
-            self.verdicts[position] = self.backend.check(at, &self.items[position]);
+        for (at, verdict) in range.clone().zip(self.backend.check(range, self.items)) {
+            self.verdicts[self.backend.position(at)] = verdict;
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use core::arch::x86_64::*;
 
-use super::lanes::{Line, V, splat, store};
+use super::lanes::{V, splat};
 
 const MASK: u64 = (1 << 51) - 1;
 /// Limbs of p: 2⁵¹ − 19 once, 2⁵¹ − 1 four times.
@@ -76,7 +76,7 @@ impl Field8 {
 
     /// Product; limbs below [`PRODUCT_END`].
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn mul(&self, other: &Self) -> Wide8 {
         let (a, b) = (&self.0, &other.0);
         assert_below(a, FACTOR_END);
@@ -101,7 +101,7 @@ impl Field8 {
 
     /// Square; limbs below [`PRODUCT_END`].
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn square(&self) -> Wide8 {
         let a = &self.0;
         assert_below(a, FACTOR_END);
@@ -155,33 +155,20 @@ impl Field8 {
 
     /// Lanes in which the canonical form is odd.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn is_odd(&self) -> u8 {
         _mm512_test_epi64_mask(self.wide().canonical()[0], splat(1))
     }
-
-    /// Limbs of each lane.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn limbs(&self) -> [Line; 5] {
-        let mut out = [Line([0; 8]); 5];
-        for (line, limb) in out.iter_mut().zip(self.0) {
-            store(line, limb);
-        }
-        out
-    }
 }
 
-/// Brings what is above the fifth limb back: 2²⁵⁵ = 19.
+/// Brings what is above the fifth limb back: 2²⁵⁵ = 19. By a 64-bit multiplication, which on these processors takes one slot of the
+/// multiplier where shifts and additions take four more of others.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq")]
 fn fold(r: &[V; 10]) -> Wide8 {
     let mut out = [splat(0); 5];
     for k in 0..5 {
-        let high = r[k + 5];
-        let thrice = _mm512_add_epi64(_mm512_add_epi64(high, high), high);
-        let sixteen = _mm512_slli_epi64::<4>(high);
-        out[k] = _mm512_add_epi64(_mm512_add_epi64(sixteen, r[k]), thrice);
+        out[k] = _mm512_add_epi64(r[k], _mm512_mullo_epi64(r[k + 5], splat(19)));
     }
     assert_below(&out, PRODUCT_END);
     Wide8(out)
@@ -197,7 +184,7 @@ impl Wide8 {
 
     /// One pass of carries, all limbs at once. Whatever the limbs are, those of the result are below 2⁵¹ + 19 · 2¹³.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn carry(self) -> Field8 {
         let (z, mask) = (self.0, splat(MASK));
         let with =
@@ -252,7 +239,7 @@ impl Wide8 {
 
     /// Limbs of the one representative below p.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn canonical(self) -> [V; 5] {
         let (mask, nineteen) = (splat(MASK), splat(19));
         let mut z = self.carry().0;
@@ -274,7 +261,7 @@ impl Wide8 {
 
     /// Lanes that are zero modulo p.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn is_zero(self) -> u8 {
         let z = self.canonical();
         let low = _mm512_or_si512(_mm512_or_si512(z[0], z[1]), _mm512_or_si512(z[2], z[3]));
@@ -298,6 +285,7 @@ fn carry_up(z: &mut [V; 5], mask: V) -> V {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lanes::{Line, store};
     use super::*;
 
     /// Eight elements by their limbs.
@@ -352,13 +340,16 @@ mod tests {
         Field8(limbs)
     }
 
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn canonical_of(wide: Wide8) -> Limbs8 {
-        let lines = Field8(wide.canonical()).limbs();
+        let mut lines = [Line([0; 8]); 5];
+        for (line, limb) in lines.iter_mut().zip(wide.canonical()) {
+            store(line, limb);
+        }
         std::array::from_fn(|lane| std::array::from_fn(|at| lines[at].0[lane]))
     }
 
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn compare() {
         for seed in 0..50 {
             let (a, b) = (elements(seed, FACTOR_END), elements(100 + seed, FACTOR_END));

@@ -7,6 +7,7 @@
 //! all of them were found at run time, so its methods are where safe code without features enters. Besides, only
 //! [`lanes`] and one function of [`msm`] are `unsafe`: they read and write what a reference vouches for.
 
+mod each;
 mod field;
 mod lanes;
 mod msm;
@@ -29,6 +30,8 @@ use sha512::Messages;
 
 /// Points that are decoded in one go.
 const DECODED: usize = 16;
+/// From so many signatures on, eight equations side by side take less time than one after the other.
+const LANES_MIN: usize = 3;
 /// From so many signatures on, digits of eight bits pay for their 129 buckets; below, four bits and nine.
 const WIDE_DIGITS_MIN: usize = 160;
 
@@ -39,6 +42,7 @@ pub(super) fn is_supported() -> bool {
         && is_x86_feature_detected!("f16c")
         && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512ifma")
 }
@@ -90,7 +94,7 @@ impl Engine {
     }
 
     /// Decodes the keys that are not known yet; what is no point stays unknown.
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn learn(&mut self, items: &[Signed<'_>]) {
         let mut missing: Vec<&[u8; 32]> =
             items.iter().map(|item| item.key).filter(|key| self.keys.position(key).is_none()).collect();
@@ -105,7 +109,7 @@ impl Engine {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
     fn decode_all(&mut self, items: &[Signed<'_>]) {
         self.learn(items);
         // In sixteens: what fails alone leaves a gap in its sixteen, and no more.
@@ -128,7 +132,8 @@ impl Engine {
         for chunk in self.prepared[from..].chunks_mut(8) {
             for lane in 0..8 {
                 let item = &items[chunk[lane.min(chunk.len() - 1)].at];
-                self.messages.set(lane, [&halves(item.signature).0[..], item.key, item.domain, item.message]);
+                let heads = [halves(item.signature).0, item.key];
+                self.messages.set(lane, heads, [item.domain, item.message]);
             }
             for (prepared, digest) in chunk.iter_mut().zip(sha512::hash(&self.messages)) {
                 let (words, _) = digest.as_chunks::<8>();
@@ -139,8 +144,25 @@ impl Engine {
         }
     }
 
+    /// Judges signatures each by its own equation.
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn check_each(&self, prepared: &[Prepared]) -> Vec<bool> {
+        let mut verdicts = Vec::with_capacity(prepared.len());
+        for chunk in prepared.chunks(each::LANES) {
+            let equations = std::array::from_fn(|lane| {
+                let one = &chunk[lane.min(chunk.len() - 1)];
+                let (k, s) =
+                    (Scalar::reduced(&one.k).digits::<{ each::WIDTH }>(), one.s.digits::<{ each::WIDTH }>());
+                each::Equation { key: self.keys.get(one.key), r: &one.r, k, s }
+            });
+            let hold = each::hold(&equations);
+            verdicts.extend((0..chunk.len()).map(|lane| hold >> lane & 1 == 1));
+        }
+        verdicts
+    }
+
     /// \[8\](Σ\[z\]R + Σ\[z·k\]A − \[Σ z·s\]B) = 0.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512ifma")]
     fn equation<const W: usize, const G: usize>(
         &mut self,
         range: Range<usize>,
@@ -167,15 +189,17 @@ impl Engine {
         }
         for key in used {
             let sum = &self.sums[key];
-            let digits: Digits = sum.plus.reduce().minus(&sum.minus.reduce()).digits::<W>();
+            let digits: Digits = sum.plus.minus(&sum.minus).digits::<W>();
             self.multiples.push(*self.keys.get(key), digits);
         }
-        self.multiples.push(base(), plus.reduce().minus(&minus.reduce()).digits::<W>());
+        self.multiples.push(base(), plus.minus(&minus).digits::<W>());
         self.multiples.cancel::<W, G>()
     }
 }
 
 impl Backend for Engine {
+    const EACH_MAX: usize = 64;
+
     fn prepare(&mut self, items: &[Signed<'_>]) {
         self.keys.make_room();
         self.prepared.clear();
@@ -193,9 +217,13 @@ impl Backend for Engine {
         self.prepared[at].at
     }
 
-    /// From the start: what the engine has decoded serves eight at a time only.
-    fn check(&self, _at: usize, signed: &Signed<'_>) -> bool {
-        verify_one(signed)
+    fn check(&self, range: Range<usize>, items: &[Signed<'_>]) -> Vec<bool> {
+        let prepared = &self.prepared[range];
+        if prepared.len() < LANES_MIN {
+            return prepared.iter().map(|one| verify_one(&items[one.at])).collect();
+        }
+        // SAFETY: an engine exists only where the features are.
+        unsafe { self.check_each(prepared) }
     }
 
     fn holds(&mut self, range: Range<usize>, coefficients: &mut Coefficients) -> bool {
@@ -218,7 +246,7 @@ fn halves(signature: &[u8; 64]) -> (&[u8; 32], &[u8; 32]) {
 }
 
 /// Up to sixteen points.
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn decode(encoded: &[&[u8; 32]]) -> [Option<Row>; DECODED] {
     let mut lanes = [[[0; 32]; 8]; 2];
     for i in 0..DECODED {
@@ -234,7 +262,7 @@ fn decode(encoded: &[&[u8; 32]]) -> [Option<Row>; DECODED] {
 }
 
 /// The base point B.
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn base() -> Row {
     static BASE: OnceLock<Row> = OnceLock::new();
     if let Some(row) = BASE.get() {
@@ -277,7 +305,10 @@ mod tests {
                 "{n}"
             );
             items[n - 1].message = b"another";
+            assert_eq!(engine.check(0..n, &items), vec![true; n], "{n}, one by one");
             engine.prepare(&items);
+            let last = engine.check(n - 3..n, &items);
+            assert_eq!(last, [true, true, false], "{n}, one by one");
             assert!(
                 !engine.holds(0..n, &mut coefficients) && engine.holds(0..n - 1, &mut coefficients),
                 "{n}"

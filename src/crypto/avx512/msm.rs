@@ -31,12 +31,12 @@ pub(super) struct Multiples {
     digits: Vec<Digits>,
     /// How many, from the front, have factors below 2¹²⁸: no digits in the upper half of the windows.
     short: usize,
-    buckets: Box<[Slot; LANES * BUCKETS_MAX]>,
+    buckets: Box<[[Slot; BUCKETS_MAX]; LANES]>,
 }
 
 impl Multiples {
     pub(super) fn new() -> Self {
-        let buckets = vec![Slot::IDENTITY; LANES * BUCKETS_MAX].into_boxed_slice();
+        let buckets = vec![[Slot::IDENTITY; BUCKETS_MAX]; LANES].into_boxed_slice();
         let buckets = buckets.try_into().unwrap_or_else(|_| unreachable!("as many as there are"));
         Self { rows: Vec::new(), digits: Vec::new(), short: 0, buckets }
     }
@@ -61,14 +61,16 @@ impl Multiples {
     }
 
     /// Whether eight times the sum is neutral, with digits of W bits in G groups of eight windows: W · G = 32.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512ifma")]
     pub(super) fn cancel<const W: usize, const G: usize>(&mut self) -> bool {
         const { assert!(W * G == 32 && W <= 8) };
         let mut sum = Extended8::identity();
         // Groups from the highest down; lane l of group g weighs 2^(W (8g + l)).
         for group in (0..G).rev() {
-            for _ in 0..LANES * W {
-                sum = sum.double();
+            if group < G - 1 {
+                for _ in 0..LANES * W {
+                    sum = sum.double();
+                }
             }
             let first = if group < G / 2 { 0 } else { self.short };
             let buckets = const { (1 << (W - 1)) + 1 };
@@ -96,43 +98,40 @@ impl Multiples {
     /// Puts the points from `first` on into the buckets of a group's windows. The one place of this addition, which is so put
     /// in line: most of the time goes here.
     #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512ifma")]
     fn fill(&mut self, buckets: usize, group: usize, first: usize) {
-        self.buckets[..LANES * buckets].fill(Slot::IDENTITY);
+        for lane in self.buckets.iter_mut() {
+            lane[..buckets].fill(Slot::IDENTITY);
+        }
         for (row, digits) in self.rows[first..].iter().zip(&self.digits[first..]) {
             let (groups, _) = digits.0.as_chunks::<LANES>();
             let digits = &groups[group];
-            let mut at = [0; LANES];
-            for (lane, (at, digit)) in at.iter_mut().zip(digits).enumerate() {
-                *at = lane * buckets + usize::from(digit.unsigned_abs());
-            }
-            let slots = &self.buckets;
-            let old = Extended8::gather([
-                &slots[at[0]],
-                &slots[at[1]],
-                &slots[at[2]],
-                &slots[at[3]],
-                &slots[at[4]],
-                &slots[at[5]],
-                &slots[at[6]],
-                &slots[at[7]],
-            ]);
-            let new = old.add_niels(&Niels8::splat(row).negated_in(negative(digits))).scatter();
-            for (lane, at) in at.into_iter().enumerate() {
-                new.put(lane, &mut self.buckets[at]);
-            }
+            let [b0, b1, b2, b3, b4, b5, b6, b7] = &mut *self.buckets;
+            // No digit is larger; that way the compiler knows too, and the loop has no branches.
+            let at = |lane: usize| usize::from(digits[lane].unsigned_abs()).min(BUCKETS_MAX - 1);
+            let slots = [
+                &mut b0[at(0)],
+                &mut b1[at(1)],
+                &mut b2[at(2)],
+                &mut b3[at(3)],
+                &mut b4[at(4)],
+                &mut b5[at(5)],
+                &mut b6[at(6)],
+                &mut b7[at(7)],
+            ];
+            Extended8::add_niels_to(slots, &Niels8::splat(row).negated_in(negative(digits)));
         }
     }
 
     /// Sums up the buckets of each window: bucket b counts b times, as part of every sum from b down to 1.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512ifma")]
     fn weigh(&self, buckets: usize) -> Extended8 {
         let mut above = Extended8::identity();
         let mut sum = Extended8::identity();
         for bucket in (1..buckets).rev() {
-            let mut slots = [&self.buckets[0]; LANES];
+            let mut slots = [&self.buckets[0][0]; LANES];
             for (lane, slot) in slots.iter_mut().enumerate() {
-                *slot = &self.buckets[lane * buckets + bucket];
+                *slot = &self.buckets[lane][bucket];
             }
             above = above.add(&Extended8::gather(slots));
             sum = sum.add(&above);

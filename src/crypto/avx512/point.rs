@@ -48,8 +48,7 @@ pub(super) struct Niels8 {
 
 /// The same of one point, in memory: three times five limbs.
 #[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Row([u64; 16]);
+pub(super) struct Row([Line; 2]);
 
 /// Points in extended coordinates: x = X/Z, y = Y/Z, xy = T/Z. The coordinates are products.
 #[derive(Debug, Clone, Copy)]
@@ -75,11 +74,24 @@ impl Niels8 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn splat(row: &Row) -> Self {
-        let r = &row.0;
+        let [Line(a), Line(b)] = &row.0;
         Self {
-            sum: Field8::splat([r[0], r[1], r[2], r[3], r[4]]),
-            difference: Field8::splat([r[5], r[6], r[7], r[8], r[9]]),
-            product: Field8::splat([r[10], r[11], r[12], r[13], r[14]]),
+            sum: Field8([splat(a[0]), splat(a[1]), splat(a[2]), splat(a[3]), splat(a[4])]),
+            difference: Field8([splat(a[5]), splat(a[6]), splat(a[7]), splat(b[0]), splat(b[1])]),
+            product: Field8([splat(b[2]), splat(b[3]), splat(b[4]), splat(b[5]), splat(b[6])]),
+        }
+    }
+
+    /// Point i from row i.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn gather(rows: [&Row; 8]) -> Self {
+        let a = transpose(load_all(rows.map(|row| &row.0[0])));
+        let b = transpose(load_all(rows.map(|row| &row.0[1])));
+        Self {
+            sum: Field8([a[0], a[1], a[2], a[3], a[4]]),
+            difference: Field8([a[5], a[6], a[7], b[0], b[1]]),
+            product: Field8([b[2], b[3], b[4], b[5], b[6]]),
         }
     }
 
@@ -98,13 +110,13 @@ impl Niels8 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn rows(&self) -> [Row; 8] {
-        let mut rows = [Row([0; 16]); 8];
-        for (from, field) in [(0, &self.sum), (5, &self.difference), (10, &self.product)] {
-            for (limb, line) in field.limbs().iter().enumerate() {
-                for (row, lane) in rows.iter_mut().zip(line.0) {
-                    row.0[from + limb] = lane;
-                }
-            }
+        let (s, d, p) = (&self.sum.0, &self.difference.0, &self.product.0);
+        let first = transpose([s[0], s[1], s[2], s[3], s[4], d[0], d[1], d[2]]);
+        let second = transpose([d[3], d[4], p[0], p[1], p[2], p[3], p[4], splat(0)]);
+        let mut rows = [Row([Line([0; 8]); 2]); 8];
+        for (row, (first, second)) in rows.iter_mut().zip(first.into_iter().zip(second)) {
+            store(&mut row.0[0], first);
+            store(&mut row.0[1], second);
         }
         rows
     }
@@ -121,7 +133,7 @@ impl Extended8 {
 
     /// Sum with points of Z = 1: seven multiplications. Complete, since −1 is a square and d is none.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn add_niels(&self, other: &Niels8) -> Self {
         let a = self.y.minus(self.x).carry().mul(&other.difference);
         let b = self.y.plus(self.x).carry().mul(&other.sum);
@@ -130,9 +142,43 @@ impl Extended8 {
         from_parts!(b.minus(a), d.minus(c), d.plus(c), b.plus(a))
     }
 
+    /// Adds points of Z = 1 to those in slots, as [`Extended8::add_niels`] does. What is done is written as soon as it is there, so that
+    /// turning it round goes on beside multiplications.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    pub(super) fn add_niels_to(mut slots: [&mut Slot; 8], other: &Niels8) {
+        let line = |at: usize| slots.each_ref().map(|slot| &slot.0[at]);
+        let (p, q) = (transpose(load_all(line(0))), transpose(load_all(line(1))));
+        let x = Wide8([p[0], p[1], p[2], p[3], p[4]]);
+        let y = Wide8([p[5], p[6], p[7], q[0], q[1]]);
+        let z = Wide8([q[2], q[3], q[4], q[5], q[6]]);
+        let a = y.minus(x).carry().mul(&other.difference);
+        let b = y.plus(x).carry().mul(&other.sum);
+        let r = transpose(load_all(line(2)));
+        let t = Wide8([q[7], r[0], r[1], r[2], r[3]]);
+        let c = t.carry().mul(&other.product);
+        let d = z.plus(z);
+        let (e, f, g, h) = (b.minus(a).carry(), d.minus(c).carry(), d.plus(c).carry(), b.plus(a).carry());
+        let (x, y) = (e.mul(&f).0, g.mul(&h).0);
+        let done = transpose([x[0], x[1], x[2], x[3], x[4], y[0], y[1], y[2]]);
+        for (slot, done) in slots.iter_mut().zip(done) {
+            store(&mut slot.0[0], done);
+        }
+        let z = f.mul(&g).0;
+        let t = e.mul(&h).0;
+        let done = transpose([y[3], y[4], z[0], z[1], z[2], z[3], z[4], t[0]]);
+        for (slot, done) in slots.iter_mut().zip(done) {
+            store(&mut slot.0[1], done);
+        }
+        let done = transpose([t[1], t[2], t[3], t[4], t[1], t[2], t[3], t[4]]);
+        for (slot, done) in slots.iter_mut().zip(done) {
+            store(&mut slot.0[2], done);
+        }
+    }
+
     /// Sum: nine multiplications.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn add(&self, other: &Self) -> Self {
         let a = self.y.minus(self.x).carry().mul(&other.y.minus(other.x).carry());
         let b = self.y.plus(self.x).carry().mul(&other.y.plus(other.x).carry());
@@ -144,7 +190,7 @@ impl Extended8 {
 
     /// Twice the points: four squares and four multiplications.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn double(&self) -> Self {
         let a = self.x.carry().square();
         let b = self.y.carry().square();
@@ -155,9 +201,17 @@ impl Extended8 {
         from_parts!(both.minus_sum(ab), f, b.minus(a), Wide8::zero().minus_sum(ab))
     }
 
+    /// The negative points.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    pub(super) fn negated(&self) -> Self {
+        let minus = |field| Wide8::zero().minus(field).carry().wide();
+        Self { x: minus(self.x), y: self.y, z: self.z, t: minus(self.t) }
+    }
+
     /// Lanes that hold the neutral point: X = 0 and Y = Z.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     pub(super) fn is_identity(&self) -> u8 {
         self.x.is_zero() & self.y.minus(self.z).is_zero()
     }
@@ -166,14 +220,9 @@ impl Extended8 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn gather(slots: [&Slot; 8]) -> Self {
-        let mut parts = [[splat(0); 8]; 3];
-        for (at, part) in parts.iter_mut().enumerate() {
-            for (lanes, slot) in part.iter_mut().zip(slots) {
-                *lanes = load(&slot.0[at]);
-            }
-            *part = transpose(*part);
-        }
-        let [a, b, c] = parts;
+        let a = transpose(load_all(slots.map(|slot| &slot.0[0])));
+        let b = transpose(load_all(slots.map(|slot| &slot.0[1])));
+        let c = transpose(load_all(slots.map(|slot| &slot.0[2])));
         Self {
             x: Wide8([a[0], a[1], a[2], a[3], a[4]]),
             y: Wide8([a[5], a[6], a[7], b[0], b[1]]),
@@ -195,6 +244,13 @@ impl Extended8 {
     }
 }
 
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_all(lines: [&Line; 8]) -> [V; 8] {
+    let l = lines;
+    [load(l[0]), load(l[1]), load(l[2]), load(l[3]), load(l[4]), load(l[5]), load(l[6]), load(l[7])]
+}
+
 /// Eight points on their way to slots.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scattered([[V; 8]; 3]);
@@ -213,7 +269,7 @@ impl Scattered {
 /// Decodes K times eight points by ZIP-215's rule: a y of p and more is taken, and so is the sign of x = 0. Also says which lanes
 /// are points. K chains run beside each other, since one leaves the multiplier idle half of the time.
 #[inline(never)]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 pub(super) fn decompress<const K: usize>(encoded: &[Encoded8; K]) -> [(Niels8, u8); K] {
     let zero = Field8([splat(0); 5]);
     let (mut y, mut u, mut v) = ([zero; K], [zero; K], [zero; K]);
@@ -271,7 +327,7 @@ fn signs(encoded: &Encoded8) -> u8 {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn squared<const K: usize>(mut x: [Field8; K], times: usize) -> [Field8; K] {
     for _ in 0..times {
         for element in &mut x {
@@ -282,7 +338,7 @@ fn squared<const K: usize>(mut x: [Field8; K], times: usize) -> [Field8; K] {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn multiply<const K: usize>(a: &[Field8; K], b: &[Field8; K]) -> [Field8; K] {
     let mut out = *a;
     for (element, b) in out.iter_mut().zip(b) {
@@ -293,7 +349,7 @@ fn multiply<const K: usize>(a: &[Field8; K], b: &[Field8; K]) -> [Field8; K] {
 
 /// x^((p − 5) / 8) = x^(2²⁵² − 3).
 #[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn power_22523<const K: usize>(x: &[Field8; K]) -> [Field8; K] {
     let x2 = squared(*x, 1);
     let x9 = multiply(&squared(x2, 2), x);
@@ -351,14 +407,14 @@ mod tests {
     }
 
     /// Where both are points: whether they are the same.
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn same(a: &Extended8, b: [EdwardsPoint; 8]) -> u8 {
         let [(minus_b, points)] = decompress::<1>(&[b.map(|point| (-point).compress().0)]);
         assert_eq!(points, u8::MAX);
         a.add_niels(&minus_b).is_identity()
     }
 
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn decode_like_others() {
         let some = (0..64).map(encodings).chain(edges());
         for encoded in some {
@@ -374,7 +430,7 @@ mod tests {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn add_like_others() {
         let identity = Extended8::identity();
         for seed in 0..16 {

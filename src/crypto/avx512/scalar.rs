@@ -10,7 +10,18 @@ const ORDER: [u64; 4] = [0x5812_631a_5cf5_d3ed, 0x14de_f9de_a2f7_9cd6, 0, 1 << 6
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scalar([u64; 4]);
 
-/// A sum of products below 2⁶³⁹, of which it has room for 2⁶⁵.
+/// 2⁴⁵¹ℓ: zero modulo ℓ, and above any [`Sum`] of products.
+const ABOVE_SUMS: [u64; 11] = {
+    let mut out = [0; 11];
+    let mut at = 0;
+    while at < 4 {
+        out[at + 7] = ORDER[at] << 3 | if at > 0 { ORDER[at - 1] >> 61 } else { 0 };
+        at += 1;
+    }
+    out
+};
+
+/// A sum of products below 2⁶³⁹, of which it has room for 2⁶².
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sum([u64; 11]);
 
@@ -21,18 +32,16 @@ impl Scalar {
         is_below(&words, &ORDER).then_some(Self(words))
     }
 
+    /// From any number of 512 bits, modulo ℓ.
+    pub(super) fn reduced(words: &[u64; 8]) -> Self {
+        let mut sum = Sum::default();
+        sum.0[..8].copy_from_slice(words);
+        sum.reduce()
+    }
+
     /// The words.
     pub(super) fn words(&self) -> &[u64; 4] {
         &self.0
-    }
-
-    /// Difference modulo ℓ.
-    pub(super) fn minus(&self, other: &Self) -> Self {
-        let mut out = self.0;
-        if subtract(&mut out, &other.0) {
-            add(&mut out, &ORDER);
-        }
-        Self(out)
     }
 
     /// Signed digits of W bits, W = 4 or 8, lowest first: all from −2^(W−1) up to below 2^(W−1), but for the last, which ends the
@@ -101,8 +110,16 @@ impl Sum {
         multiply_add(&mut self.0, m, x);
     }
 
+    /// The difference modulo ℓ of two sums of products.
+    pub(super) fn minus(&self, other: &Self) -> Scalar {
+        let mut out = self.0;
+        add(&mut out, &ABOVE_SUMS);
+        subtract(&mut out, &other.0);
+        Self(out).reduce()
+    }
+
     /// Modulo ℓ: what is above bit 252 comes back times −c, until nothing is.
-    pub(super) fn reduce(&self) -> Scalar {
+    fn reduce(&self) -> Scalar {
         let (low0, high) = split::<11, 8>(&self.0);
         let (low1, high) = split::<10, 6>(&times_c(&high)); // 452 + 125 bits
         let (low2, high) = split::<8, 4>(&times_c(&high)); // 325 + 125
@@ -161,8 +178,8 @@ fn multiply_add<const N: usize, const A: usize>(sum: &mut [u64; A], m: u128, x: 
     }
 }
 
-/// `a` += `b`; four words.
-fn add(a: &mut [u64; 4], b: &[u64; 4]) {
+/// `a` += `b`. What does not fit is lost: callers have room.
+fn add<const N: usize>(a: &mut [u64; N], b: &[u64; N]) {
     let mut carry = false;
     for (a, b) in a.iter_mut().zip(b) {
         (*a, carry) = a.carrying_add(*b, carry);
@@ -170,7 +187,7 @@ fn add(a: &mut [u64; 4], b: &[u64; 4]) {
 }
 
 /// `a` −= `b`; whether it went below zero.
-fn subtract(a: &mut [u64; 4], b: &[u64; 4]) -> bool {
+fn subtract<const N: usize>(a: &mut [u64; N], b: &[u64; N]) -> bool {
     let mut borrow = false;
     for (a, b) in a.iter_mut().zip(b) {
         (*a, borrow) = a.borrowing_sub(*b, borrow);
@@ -234,6 +251,11 @@ mod tests {
             sum.add_product(m, &wide_words(&wide));
             other += Other::from(m) * Other::from_bytes_mod_order_wide(&wide);
             assert_eq!(bytes(&sum.reduce()), other.to_bytes(), "{n}");
+            let mut less = Sum::default();
+            less.add_product(m, &wide_words(&hash("less", n)));
+            let lesser = other - Other::from(m) * Other::from_bytes_mod_order_wide(&hash("less", n));
+            assert_eq!(bytes(&sum.minus(&less)), lesser.to_bytes(), "{n}");
+            assert_eq!(bytes(&less.minus(&sum)), (-lesser).to_bytes(), "{n}");
         }
         assert_eq!(Sum::default().reduce(), Scalar([0; 4]));
     }

@@ -53,31 +53,38 @@ const ROUND: [[u64; 16]; 5] = [
 /// Eight messages, padded. The memory is kept from one use to the next.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    padded: [Vec<u8>; 8],
+    padded: [Vec<[u8; BLOCK]>; 8],
     blocks: [usize; 8],
 }
 
 impl Messages {
-    /// Puts a message, given in parts, into a lane.
-    pub(super) fn set(&mut self, lane: usize, parts: [&[u8]; 4]) {
+    /// Puts a message into a lane: two parts of 32 bytes and two of any length.
+    pub(super) fn set(&mut self, lane: usize, heads: [&[u8; 32]; 2], tails: [&[u8]; 2]) {
+        let length = 64 + tails[0].len() + tails[1].len();
+        // The length takes the last sixteen bytes of a block, behind a byte that ends the message.
+        let blocks = (length + 1 + 16).div_ceil(BLOCK);
         let padded = &mut self.padded[lane];
-        padded.clear();
-        for part in parts {
-            padded.extend_from_slice(part);
+        if padded.len() < blocks {
+            padded.resize(blocks, [0; BLOCK]);
         }
-        let bits = 8 * padded.len() as u128;
-        padded.push(0x80);
-        // The length takes the last sixteen bytes of a block.
-        let blocks = (padded.len() + 16).div_ceil(BLOCK);
-        padded.resize(blocks * BLOCK - 16, 0);
-        padded.extend_from_slice(&bits.to_be_bytes());
+        // What is not message lies in the last two blocks. Whole blocks are zeroed in place of parts: that takes no calls.
+        padded[blocks - 1] = [0; BLOCK];
+        padded[blocks.saturating_sub(2)] = [0; BLOCK];
+        let bytes = padded[..blocks].as_flattened_mut();
+        bytes[..32].copy_from_slice(heads[0]);
+        bytes[32..64].copy_from_slice(heads[1]);
+        let middle = 64 + tails[0].len();
+        bytes[64..middle].copy_from_slice(tails[0]);
+        bytes[middle..length].copy_from_slice(tails[1]);
+        bytes[length] = 0x80;
+        let bits = 8 * length as u64;
+        bytes[blocks * BLOCK - 8..].copy_from_slice(&bits.to_be_bytes());
         self.blocks[lane] = blocks;
     }
 
     fn block(&self, lane: usize, at: usize) -> &[u8; BLOCK] {
-        let (blocks, _) = self.padded[lane].as_chunks();
         // A lane that is done goes over its last block again, and the result is not taken.
-        &blocks[at.min(blocks.len() - 1)]
+        &self.padded[lane][at.min(self.blocks[lane] - 1)]
     }
 }
 
@@ -196,19 +203,22 @@ mod tests {
             return;
         }
         let bytes: Vec<u8> = (0..=255).cycle().take(4 * BLOCK).collect();
+        let heads = [[1; 32], [2; 32]];
         let mut messages = Messages::default();
         for first in 0..3 * BLOCK {
             let length = |lane: usize| (first + 37 * lane) % (4 * BLOCK);
             for lane in 0..8 {
                 let (front, back) = bytes[..length(lane)].split_at(length(lane) / 3);
-                messages.set(lane, [front, &[], back, b"end"]);
+                messages.set(lane, heads.each_ref(), [front, back]);
             }
             // SAFETY: the features were found.
             let digests = unsafe { hash(&messages) };
             for (lane, digest) in digests.iter().enumerate() {
-                let expected =
-                    Sha512::new().chain_update(&bytes[..length(lane)]).chain_update(b"end").finalize();
-                assert_eq!(digest[..], expected[..], "{} bytes", length(lane) + 3);
+                let expected = Sha512::new()
+                    .chain_update(heads.as_flattened())
+                    .chain_update(&bytes[..length(lane)])
+                    .finalize();
+                assert_eq!(digest[..], expected[..], "{} bytes", 64 + length(lane));
             }
         }
     }
