@@ -15,6 +15,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(unreachable_pub, missing_docs, reason = "not a library")]
 
+mod mutated;
+mod points;
 mod random;
 mod vectors;
 

@@ -3,7 +3,8 @@
 use salus::crypto::{Domain, Purpose, SecretKey, Signed, Verifier, verify_one};
 use salus::types::NetworkId;
 
-use crate::vectors::{small_order_encodings, zebra_says};
+use crate::mutated::Judges;
+use crate::points::{small_order_encodings, zebra_says};
 
 /// Numbers that are the same in every run.
 struct Numbers(blake3::OutputReader);
@@ -83,12 +84,44 @@ fn compare(name: &[u8], count: usize) {
     assert!(valid > seen / 2 && valid < seen * 3 / 4, "{valid} of {seen}");
 }
 
-/// Six thousand of a fixed stream; or as many as `SIGNATURES` says, of a new stream each time, which is told.
+/// Batches described by random bytes until there were `count` signatures.
+fn compare_mutated(name: &[u8], count: usize) {
+    let mut numbers = Numbers(blake3::Hasher::new().update(name).finalize_xof());
+    let mut judges = Judges::new();
+    let (mut seen, mut valid) = (0, 0);
+    while seen < count {
+        let described = numbers.bytes(512);
+        let (n, good) = judges.judge(&described);
+        (seen, valid) = (seen + n, valid + good);
+    }
+    assert!(valid > seen / 2 && valid < seen, "{valid} of {seen}");
+}
+
+/// Twenty thousand of a fixed stream; or as many as `SIGNATURES` says, from the `SEED` or a new one, which is told.
+#[test]
+fn batches_of_altered_ones_agree_with_zebra() {
+    let (name, count) = soak().unwrap_or((b"altered signatures".to_vec(), 20_000));
+    compare_mutated(&name, count);
+}
+
+/// What the environment asks for: a seed, and how many signatures.
+fn soak() -> Option<(Vec<u8>, usize)> {
+    let count = std::env::var("SIGNATURES").ok()?.parse().expect("SIGNATURES is a number");
+    let name = std::env::var("SEED").map_or_else(
+        |_| {
+            let mut name = vec![0; 32];
+            getrandom::fill(&mut name).expect("random numbers");
+            name
+        },
+        |seed| hex::decode(seed).expect("SEED is hexadecimal"),
+    );
+    println!("SEED={}", hex::encode(&name));
+    Some((name, count))
+}
+
+/// Six thousand of a fixed stream; or as `SIGNATURES` and `SEED` say.
 #[test]
 fn random_ones_agree_with_zebra() {
-    let Ok(count) = std::env::var("SIGNATURES") else { return compare(b"random signatures", 6_000) };
-    let mut name = [0; 32];
-    getrandom::fill(&mut name).expect("random numbers");
-    println!("numbers from {}", hex::encode(name));
-    compare(&name, count.parse().expect("SIGNATURES is a number"));
+    let (name, count) = soak().unwrap_or((b"random signatures".to_vec(), 6_000));
+    compare(&name, count);
 }
