@@ -325,7 +325,7 @@ impl<D: Disk> Log<D> {
         self.at > self.segment.length / 2
     }
 
-    /// Fills the next [`PREPARE_BYTES`] of the segment ahead with zeros and syncs them; returns whether there is more to do. To be
+    /// Fills the next MiB of the segment ahead with zeros and syncs them; returns whether there is more to do. To be
     /// called when there is nothing else to do; what was not prepared is prepared when the segment is needed.
     ///
     /// # Errors
