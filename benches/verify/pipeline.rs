@@ -19,6 +19,8 @@ const SIGNATURES: usize = 65_536;
 /// Transactions that a client hands over at a time.
 const CHUNK: usize = 64;
 const THREADS: usize = 2;
+/// Longer than any machine takes for one iteration.
+const PATIENCE: Duration = Duration::from_secs(60);
 const NETWORK: NetworkId = NetworkId([7; 8]);
 const NOW: TimestampMs = TimestampMs(1_700_000_000_000);
 
@@ -149,12 +151,15 @@ fn pipeline(clients: &Clients, pool: &VerifyPool, answered: &AtomicUsize) -> Dur
     for chunk in chunks {
         let mut job = Job::Transactions(chunk);
         while let Err(Busy(refused)) = pool.try_submit(job) {
+            assert!(start.elapsed() < PATIENCE, "the queue stays full");
             job = refused;
             // As long as a few batches take; the queue holds sixteen.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
     while answered.load(Ordering::Relaxed) < SIGNATURES {
+        // A thread that found a bad signature has ended, and answers no more.
+        assert!(start.elapsed() < PATIENCE, "not answered");
         std::thread::sleep(Duration::from_micros(100));
     }
     start.elapsed()

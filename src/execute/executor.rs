@@ -127,7 +127,8 @@ impl<S: Store> Executor<S> {
         LedgerReader::new(self.store.clone(), self.leaves.recent.ids())
     }
 
-    /// Makes durable what was executed, and brings it into the index. What is not durable is executed again after a restart, from the block log.
+    /// Makes durable what was executed, and brings it into the index. What is not durable is executed again after a restart, from
+    /// the block log.
     ///
     /// # Errors
     /// The store's.

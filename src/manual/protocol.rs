@@ -231,8 +231,8 @@
 //!   execution is more than 128 rounds behind the last commit, no ranges
 //!   are asked for; they are, for ten timeouts, after f + 1 peers gave nothing or if no commit follows. If what a quorum certified
 //!   contradicts the own commits, the validator halts: it, or more than a third of the others, cannot be trusted.
-//! - *Chains*: of a validator known to equivocate each of the others may hold another chain, down to garbage collection. Who is asked
-//!   for one of its headers gives the chain below it too, as far as one answer goes: one round trip instead of one for each
+//! - *Chains*: of a validator known to equivocate each of the others may hold another chain. Who is asked for one of its headers gives
+//!   the chain below it too, as far as own blocks left it out, up to 256 headers for a request: one round trip instead of one for each
 //!   header, during which no block that names it could enter.
 //! - *Answers*, if only that there is nothing, come from memory, or from the log for what memory has let go of, and are bounded in bytes.
 //!
