@@ -132,6 +132,7 @@ fn start(clients: &Clients, answered: Arc<AtomicUsize>) -> VerifyPool {
         payloads_max: 64,
         cache_keys: 4_096,
         seed: super::seed(),
+        gather: Duration::from_millis(2),
     };
     let on_answer = move |answer| match answer {
         Answer::Transactions { verified, refused } => {

@@ -1,8 +1,8 @@
 //! The machine that applies commits.
 
+use super::ids::INDEXED_TOGETHER;
 use super::leaves::Leaves;
 use super::log_state::{StateTiles, keep_nodes};
-use super::recent::INDEXED_TOGETHER;
 use super::rules::{Commit, Constants, state_entry};
 use super::state::{KeyState, OrgState, Tally};
 use super::store::{Batch, Overlay, Read, Store};
@@ -20,7 +20,7 @@ use crate::types::{
 /// First bytes of the format entry.
 const MAGIC: &[u8; 12] = b"salus/state\0";
 /// Version of the tables' layout.
-const FORMAT_VERSION: u32 = 3;
+const FORMAT_VERSION: u32 = 4;
 /// Entries read at a time when the keys are loaded.
 const SCAN_CHUNK: usize = 1_024;
 
@@ -124,11 +124,10 @@ impl<S: Store> Executor<S> {
     /// A handle that answers questions from other threads.
     #[must_use]
     pub fn reader(&self) -> LedgerReader<S> {
-        LedgerReader::new(self.store.clone(), self.leaves.recent.ids())
+        LedgerReader::new(self.store.clone(), self.leaves.ids.shared())
     }
 
-    /// Makes durable what was executed, and brings it into the index. What is not durable is executed again after a restart, from
-    /// the block log.
+    /// Makes durable what was executed. What is not durable is executed again after a restart, from the block log.
     ///
     /// # Errors
     /// The store's.
@@ -136,11 +135,9 @@ impl<S: Store> Executor<S> {
         if std::mem::take(&mut self.unwritten) {
             self.staged.put([tables::HEAD], self.head.encode());
         }
-        if self.leaves.recent.indexed() < self.leaves.next().0 {
-            self.index()?;
-        }
         self.apply()?;
-        self.store.persist()
+        self.store.persist()?;
+        self.leaves.ids.persisted(&self.store)
     }
 
     /// Executes the commit after [`Executor::head`] and applies it, all at once.
@@ -165,7 +162,7 @@ impl<S: Store> Executor<S> {
             return Ok(());
         }
         self.store.apply(std::mem::take(&mut self.staged))?;
-        self.leaves.recent.applied();
+        self.leaves.ids.applied();
         // Behind the store: who is told that a number is used up finds what used it.
         let keys = std::mem::take(&mut self.staged_keys);
         if !keys.is_empty() {
@@ -249,16 +246,17 @@ impl<S: Store> Executor<S> {
         self.leaves = leaves;
         self.head = head;
         self.unwritten = false;
-        if self.leaves.next().0 - self.leaves.recent.indexed() >= INDEXED_TOGETHER {
+        if self.leaves.next().0 - self.leaves.ids.covered() >= INDEXED_TOGETHER {
             self.index()?;
         }
         Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles })
     }
 
-    /// Brings what only the leaves hold into the store's index: ids of transactions, and replay windows.
+    /// Brings what only the leaves hold into an index: ids of transactions, and replay windows.
     fn index(&mut self) -> Result<(), StorageError> {
-        let mut ids = Batch::default();
-        let used = self.leaves.recent.index(self.leaves.next().0, &mut ids);
+        let mut names = Batch::default();
+        self.leaves.ids.cover(&self.store, self.leaves.next().0)?;
+        let used = self.leaves.ids.name_files(&mut names);
         let mut overlay = Overlay::new(&self.store, &self.staged);
         self.directory.read(|keys| {
             used.iter().try_for_each(|(id, pages)| {
@@ -268,7 +266,7 @@ impl<S: Store> Executor<S> {
             })
         })?;
         let windows = overlay.into_batch();
-        self.staged.then(ids);
+        self.staged.then(names);
         self.staged.then(windows);
         Ok(())
     }

@@ -2,9 +2,9 @@
 //!
 //! An entry holds the leaves of one chunk, in order; that of the last chunk is written anew, longer, until it is full.
 
-use super::recent::Recent;
-use super::store::{Overlay, Read};
-use super::tables::{self, LEAF_BYTES, LeafRecord, Record};
+use super::ids::{INDEXED_TOGETHER, Ids};
+use super::store::{Overlay, Read, Store};
+use super::tables::{self, LEAF_BYTES, LeafRecord};
 use crate::error::StorageError;
 use crate::types::{LeafIndex, OrgId, TxId};
 
@@ -19,14 +19,14 @@ pub(super) struct Leaves {
     next: u64,
     /// The records of the chunk that the next leaf goes into.
     tail: Vec<u8>,
-    /// What the index does not cover yet.
-    pub(super) recent: Recent,
+    pub(super) ids: Ids,
 }
 
 impl Leaves {
-    /// The end of a log of so many leaves that a store holds. `each` gets the leaves that the index does not cover.
+    /// The end of a log of so many leaves that a store holds. `each` gets those whose sequence numbers the windows in the
+    /// store do not cover.
     pub(super) fn open(
-        store: &impl Read,
+        store: &impl Store,
         size: u64,
         mut each: impl FnMut(OrgId, &LeafRecord) -> Result<(), StorageError>,
     ) -> Result<Self, StorageError> {
@@ -36,13 +36,8 @@ impl Leaves {
         if tail.len() as u64 != records * LEAF_BYTES as u64 {
             return Err(tables::damaged("leaf", &key, &format!("expected {records} leaves")));
         }
-        let name = [tables::INDEXED];
-        let indexed = LeafIndex::stored(&name, store.get(&name)?)?.unwrap_or(LeafIndex(0)).0;
-        if indexed > size {
-            return Err(tables::damaged("index", &name, &format!("covers {indexed} of {size} leaves")));
-        }
-        let mut recent = Recent::new(indexed);
-        let mut next = indexed;
+        let mut ids = Ids::open(store.get(&[tables::INDEXED])?, store, size)?;
+        let mut next = ids.covered();
         while next < size {
             let limit = usize::try_from(size - next).unwrap_or(usize::MAX).min(READ_TOGETHER);
             let records = read_many(store, LeafIndex(next), limit)?;
@@ -52,13 +47,18 @@ impl Leaves {
             }
             for record in records {
                 let org = record.stub(LeafIndex(next))?.org;
-                each(org, &record)?;
-                recent.note(org, LeafIndex(next), &record);
+                if next >= ids.windows() {
+                    each(org, &record)?;
+                }
+                ids.note(org, LeafIndex(next), &record);
                 next += 1;
             }
+            if next - ids.covered() >= INDEXED_TOGETHER {
+                ids.cover(store, next)?;
+            }
         }
-        recent.applied();
-        Ok(Self { next: size, tail, recent })
+        ids.applied();
+        Ok(Self { next: size, tail, ids })
     }
 
     /// Position of the next leaf.
@@ -68,7 +68,7 @@ impl Leaves {
 
     /// Adds a leaf. It is sure to be among the changes only after [`Leaves::put_tail`].
     pub(super) fn push<R: Read>(&mut self, overlay: &mut Overlay<'_, R>, org: OrgId, record: &LeafRecord) {
-        self.recent.note(org, self.next(), record);
+        self.ids.note(org, self.next(), record);
         record.append_to(&mut self.tail);
         self.next += 1;
         if self.next.is_multiple_of(CHUNK_LEAVES) {
@@ -85,15 +85,17 @@ impl Leaves {
     }
 
     /// The leaf of a transaction, of those just pushed or of an earlier commit.
-    pub(super) fn find_id<R: Read>(
+    pub(super) fn find_id<S: Store>(
         &self,
-        overlay: &Overlay<'_, R>,
+        overlay: &Overlay<'_, S>,
         id: &TxId,
     ) -> Result<Option<LeafIndex>, StorageError> {
-        match self.recent.find(id) {
-            Some(leaf) => Ok(Some(leaf)),
-            None => find_id(id, |key| overlay.get(key)),
+        for leaf in self.ids.find(overlay.base(), id)? {
+            if self.find(overlay, leaf)?.is_some_and(|record| record.id == *id) {
+                return Ok(Some(leaf));
+            }
         }
+        Ok(None)
     }
 
     /// A leaf, of those just pushed or of an earlier commit.
@@ -108,15 +110,6 @@ impl Leaves {
         }
         overlay.get(&key)?.map_or(Ok(None), |chunk| record(&key, &chunk, leaf))
     }
-}
-
-/// The leaf of a transaction that the index covers.
-pub(super) fn find_id(
-    id: &TxId,
-    get: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, StorageError>,
-) -> Result<Option<LeafIndex>, StorageError> {
-    let key = tables::transaction(id);
-    LeafIndex::stored(&key, get(&key)?)
 }
 
 /// A leaf that a store holds.
@@ -209,14 +202,15 @@ mod tests {
             leaves.put_tail(&mut overlay);
             let mut batch = overlay.into_batch();
             if i % 3 == 2 {
-                leaves.recent.index(size + pushed, &mut batch);
+                leaves.ids.cover(&store, size + pushed).unwrap();
+                leaves.ids.name_files(&mut batch);
             }
             store.apply(batch).unwrap();
-            leaves.recent.applied();
+            leaves.ids.applied();
             size += pushed;
             let again = reopen(&store, size);
             assert_eq!((again.next, &again.tail), (leaves.next, &leaves.tail));
-            assert_eq!(again.recent.indexed(), leaves.recent.indexed());
+            assert!(again.ids.covered() >= leaves.ids.covered());
             let overlay = Overlay::new(&store, &nothing);
             for known in 0..size {
                 let found = again.find_id(&overlay, &record_of(known).id).unwrap();

@@ -7,11 +7,11 @@
 
 mod directory;
 mod executor;
+mod ids;
 mod leaves;
 mod log_state;
 mod outcome;
 mod query;
-mod recent;
 mod replay;
 mod rules;
 mod state;
@@ -30,5 +30,6 @@ pub use outcome::*;
 pub use query::*;
 pub use replay::*;
 pub use state::*;
-pub use store::{Batch, MemSnapshot, MemStore, Pair, Read, Store};
+pub use store::{Batch, Files, MemSnapshot, MemStore, Pair, Read, Store};
+pub use tables::LEAF as LEAVES_TABLE;
 pub use trie::{EMPTY_ROOT, Shown, StateProof, Terminal};

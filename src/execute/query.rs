@@ -1,7 +1,7 @@
 //! The read side: what clients ask, answered while commits are applied.
 
+use super::ids::SharedIds;
 use super::leaves;
-use super::recent::RecentIds;
 use super::state::{ConsentState, KeyState, OrgState, Tally, Votes};
 use super::store::{Read, Store};
 use super::tables::{self, HeadRecord, LeafRecord, Record, SkipRecord};
@@ -46,6 +46,13 @@ pub struct Leaf {
     pub payload_index: usize,
 }
 
+impl Leaf {
+    fn new(index: LeafIndex, record: &LeafRecord) -> Self {
+        let &LeafRecord { stub, payload_seq, index: payload_index, .. } = record;
+        Self { index, stub, payload_seq, payload_index: payload_index as usize }
+    }
+}
+
 /// Where one version of a record stands among the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordStatus {
@@ -82,14 +89,14 @@ pub struct Proposal {
 #[derive(Debug, Clone)]
 pub struct LedgerReader<S> {
     store: S,
-    recent: RecentIds,
+    ids: SharedIds,
 }
 
 impl<S: Store> LedgerReader<S> {
     /// Reads a store that an executor has opened, and what that executor keeps in memory.
     #[must_use]
-    pub(super) fn new(store: S, recent: RecentIds) -> Self {
-        Self { store, recent }
+    pub(super) fn new(store: S, ids: SharedIds) -> Self {
+        Self { store, ids }
     }
 
     /// The ledger after the last commit.
@@ -105,16 +112,10 @@ impl<S: Store> LedgerReader<S> {
     /// # Errors
     /// If the store cannot be read.
     pub fn transaction(&self, id: &TxId) -> Result<TransactionStatus, StorageError> {
-        // In this order: what leaves the memory is in the store before.
-        let known = match self.recent.find(id) {
-            Some(leaf) => Some(leaf),
-            None => leaves::find_id(id, |key| self.store.get(key))?,
-        };
-        if let Some(leaf) = known {
-            let found = self.leaf(leaf)?;
-            let key = tables::transaction(id);
-            let found = found.ok_or_else(|| tables::damaged("transaction", &key, &"no such leaf"))?;
-            return Ok(TransactionStatus::Executed(found));
+        for index in self.ids.find(&self.store, id)? {
+            if let Some(record) = leaves::read(&self.store, index)?.filter(|record| record.id == *id) {
+                return Ok(TransactionStatus::Executed(Leaf::new(index, &record)));
+            }
         }
         let key = tables::skipped(id);
         Ok(match SkipRecord::stored(&key, self.store.get(&key)?)? {
@@ -238,11 +239,5 @@ fn head(store: &impl Read) -> Result<LedgerHead, StorageError> {
 }
 
 fn leaf(store: &impl Read, index: LeafIndex) -> Result<Option<Leaf>, StorageError> {
-    let record = leaves::read(store, index)?;
-    Ok(record.map(|LeafRecord { stub, payload_seq, index: payload_index, .. }| Leaf {
-        index,
-        stub,
-        payload_seq,
-        payload_index: payload_index as usize,
-    }))
+    Ok(leaves::read(store, index)?.map(|record| Leaf::new(index, &record)))
 }

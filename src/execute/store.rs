@@ -25,8 +25,41 @@ pub trait Read {
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Pair>, StorageError>;
 }
 
+/// Files beside the entries, each written from its beginning to its end.
+pub trait Files {
+    /// Writes the bytes of a file from `at` on, which is where it ends; at 0 one that is there begins anew.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn append(&self, name: &str, at: u64, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Up to `len` bytes of a file from `at` on; fewer where it ends.
+    ///
+    /// # Errors
+    /// If it is not there or cannot be read.
+    fn read_at(&self, name: &str, at: u64, len: usize) -> Result<Vec<u8>, StorageError>;
+
+    /// Makes a file durable, with its name.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn sync(&self, name: &str) -> Result<(), StorageError>;
+
+    /// Removes a file that is there.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    fn remove(&self, name: &str) -> Result<(), StorageError>;
+
+    /// Names and lengths of all files.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn list(&self) -> Result<Vec<(String, u64)>, StorageError>;
+}
+
 /// An ordered key-value store. Clones are handles on the same data; any thread may read while one writes.
-pub trait Store: Read + Clone + Send + Sync + 'static {
+pub trait Store: Read + Files + Clone + Send + Sync + 'static {
     /// The store as it was at one moment.
     type Snapshot: Read;
 
@@ -109,6 +142,11 @@ impl<'a, R: Read> Overlay<'a, R> {
         Self { base, staged, batch: Batch::default() }
     }
 
+    /// What it lies over.
+    pub(super) fn base(&self) -> &'a R {
+        self.base
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         match self.batch.changes.get(key).or_else(|| self.staged.changes.get(key)) {
             Some(change) => Ok(change.clone()),
@@ -136,6 +174,7 @@ type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 pub struct MemStore {
     /// Shared with snapshots: a batch that meets a living snapshot copies the entries first.
     entries: Arc<RwLock<Arc<Entries>>>,
+    files: Arc<RwLock<BTreeMap<String, Vec<u8>>>>,
 }
 
 impl MemStore {
@@ -148,7 +187,8 @@ impl MemStore {
     /// A store with the entries that this one has now, which goes its own way from here: what a restart finds.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self { entries: Arc::new(RwLock::new(self.current())) }
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { entries: Arc::new(RwLock::new(self.current())), files: Arc::new(RwLock::new(files)) }
     }
 
     fn current(&self) -> Arc<Entries> {
@@ -163,6 +203,49 @@ impl Read for MemStore {
 
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Pair>, StorageError> {
         MemSnapshot(self.current()).scan(prefix, from, limit)
+    }
+}
+
+impl MemStore {
+    fn no_file(name: &str) -> StorageError {
+        StorageError::io("open", name, std::io::Error::from(std::io::ErrorKind::NotFound))
+    }
+}
+
+impl Files for MemStore {
+    fn append(&self, name: &str, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let file = files.entry(name.to_owned()).or_default();
+        if at == 0 {
+            file.clear();
+        }
+        assert_eq!(file.len() as u64, at, "{name} is written in order");
+        file.extend_from_slice(bytes);
+        drop(files);
+        Ok(())
+    }
+
+    fn read_at(&self, name: &str, at: u64, len: usize) -> Result<Vec<u8>, StorageError> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let file = files.get(name).ok_or_else(|| Self::no_file(name))?;
+        let from = usize::try_from(at).map_or(file.len(), |at| at.min(file.len()));
+        let bytes = file[from..file.len().min(from.saturating_add(len))].to_vec();
+        drop(files);
+        Ok(bytes)
+    }
+
+    fn sync(&self, _name: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StorageError> {
+        let removed = self.files.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        removed.map(|_| ()).ok_or_else(|| Self::no_file(name))
+    }
+
+    fn list(&self) -> Result<Vec<(String, u64)>, StorageError> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(files.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64)).collect())
     }
 }
 

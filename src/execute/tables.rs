@@ -7,8 +7,7 @@
 //! |---|---|---|---|
 //! | `f` format | | magic, version, network | 25, once |
 //! | `h` head | | [`HeadRecord`] | 241, once |
-//! | `t` transaction | id32 | leaf8 | 41 for each executed transaction, thousands at a time (`recent.rs`) |
-//! | `d` indexed | | leaf8 up to which `t`, `w` and `b` hold everything | 9, once |
+//! | `d` indexed | | files of ids (`ids/mod.rs`) up to which `w` and `b` hold everything | 3 + 8 for each file, once |
 //! | `l` leaves | chunk8 | up to 32 [`LeafRecord`]s (`leaves.rs`) | 110 for each executed transaction, and 9 for 32 |
 //! | `s` superseded | leaf8 | leaf8 of the version that replaced it | 17 for each record version replaced |
 //! | `n` tree node | level1 index8 | hash of a full hash tile of the level below | 42 for each 256 leaves |
@@ -22,8 +21,8 @@
 //! | `a` tally | author2 | [`super::Tally`] | 27 for each validator |
 //! | `i` trie | level1 digits | page of the authenticated map (`trie.rs`) | about 80 for each consent, key, organisation and proposal |
 //!
-//! So an executed transaction costs 151 bytes, whatever its own length, and more only where it changes the state; a commit
-//! writes up to 3.4 KiB of leaves once more. A store's own overhead comes on top.
+//! So an executed transaction costs 110 bytes and 16 in the files of ids, whatever its own length, and more only where it changes
+//! the state; a commit writes up to 3.4 KiB of leaves once more. A store's own overhead comes on top.
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::error::StorageError;
@@ -35,9 +34,9 @@ use crate::types::{
 
 pub(super) const FORMAT: u8 = b'f';
 pub(super) const HEAD: u8 = b'h';
-pub(super) const TRANSACTION: u8 = b't';
 pub(super) const INDEXED: u8 = b'd';
-pub(super) const LEAF: u8 = b'l';
+/// First byte of the keys of leaves, which only grow: a store may keep them apart.
+pub const LEAF: u8 = b'l';
 pub(super) const SUPERSEDED: u8 = b's';
 pub(super) const NODE: u8 = b'n';
 pub(super) const SKIPPED: u8 = b'x';
@@ -61,10 +60,6 @@ fn join<const N: usize>(table: u8, parts: &[&[u8]]) -> [u8; N] {
     }
     debug_assert_eq!(at, N, "a key of table {table}");
     key
-}
-
-pub(super) fn transaction(id: &TxId) -> [u8; 33] {
-    join(TRANSACTION, &[&id.0])
 }
 
 pub(super) fn leaves(chunk: u64) -> [u8; 9] {

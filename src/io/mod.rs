@@ -12,6 +12,7 @@ pub mod driver;
 mod error;
 pub mod files;
 pub mod http;
+mod id_files;
 pub mod keys;
 pub mod log_lanes;
 pub mod log_store;

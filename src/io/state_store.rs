@@ -9,31 +9,38 @@
 //! | fjall 3.1 | 7.0 ms | 143,000 | 1 |
 //! | redb 4.6 | 14.3 ms | 70,000 | 0.49 |
 //!
-//! (A commit wrote an entry for each id and each leaf then; now it writes fewer and ids come in batches of thousands, see
-//! [`crate::execute`].) The reasons lie in the work itself. Transaction ids are spread evenly, so a batch of them dirties pages all over a B-tree,
+//! (A commit wrote an entry for each id and each leaf then; now it writes fewer, and ids are files of their own, see
+//! [`crate::execute`].) The reasons lie in the work itself. Keys that are spread evenly dirty pages all over a B-tree,
 //! and each is copied with its path, while a merge tree appends the batch to its journal and sorts it in memory. Keys that
-//! must be absent (replays, consent handles) are answered by its filters, mostly without touching a block. And redb
+//! must be absent (consent handles) are answered by its filters, mostly without touching a block. And redb
 //! rewrites all that changed since the last durable commit before it is durable again. What redb does better, no
 //! background threads and steadier times for a single commit, matters less here: the executor runs behind consensus.
+//!
+//! Leaves have a tree of their own: their keys only grow, so its tables never overlap and are never rewritten.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
+use super::id_files::IdFiles;
 use crate::error::StorageError;
-use crate::execute::{Batch, Pair, Read, Store};
+use crate::execute::{Batch, Files, LEAVES_TABLE, Pair, Read, Store};
 
 /// Memory for blocks read from disk, in bytes.
 const CACHE_BYTES: u64 = 128 << 20;
 /// Journal on disk before older parts of it are flushed to tables, in bytes.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
+/// Threads that write and merge tables. Of several, fjall 3.1 has one turn round and round for as long as another merges.
+const WORKERS: usize = 1;
 
 /// The executed state in a folder. Clones are handles on the same data.
 #[derive(Clone)]
 pub struct StateStore {
     database: Database,
     entries: Keyspace,
+    leaves: Keyspace,
+    ids: IdFiles,
     path: PathBuf,
 }
 
@@ -55,10 +62,19 @@ impl StateStore {
         let database = Database::builder(&path)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
+            .worker_threads(WORKERS)
             .open()
             .map_err(refuse)?;
         let entries = database.keyspace("state", KeyspaceCreateOptions::default).map_err(refuse)?;
-        Ok(Self { database, entries, path })
+        let leaves = database.keyspace("leaves", KeyspaceCreateOptions::default).map_err(refuse)?;
+        // Behind the lock that the database holds.
+        let ids = IdFiles::open(path.join("ids"))?;
+        Ok(Self { database, entries, leaves, ids, path })
+    }
+
+    /// Which tree has a key.
+    fn tree(&self, key: &[u8]) -> &Keyspace {
+        if key.first() == Some(&LEAVES_TABLE) { &self.leaves } else { &self.entries }
     }
 
     fn read_error(&self, error: fjall::Error) -> StorageError {
@@ -68,12 +84,34 @@ impl StateStore {
 
 impl Read for StateStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let value = self.entries.get(key).map_err(|error| self.read_error(error))?;
+        let value = self.tree(key).get(key).map_err(|error| self.read_error(error))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Pair>, StorageError> {
         self.snapshot().scan(prefix, from, limit)
+    }
+}
+
+impl Files for StateStore {
+    fn append(&self, name: &str, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.ids.append(name, at, bytes)
+    }
+
+    fn read_at(&self, name: &str, at: u64, len: usize) -> Result<Vec<u8>, StorageError> {
+        self.ids.read_at(name, at, len)
+    }
+
+    fn sync(&self, name: &str) -> Result<(), StorageError> {
+        self.ids.sync(name)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StorageError> {
+        self.ids.remove(name)
+    }
+
+    fn list(&self) -> Result<Vec<(String, u64)>, StorageError> {
+        self.ids.list()
     }
 }
 
@@ -84,9 +122,10 @@ impl Store for StateStore {
         // No durability is asked for: not even a write to the operating system, until a buffer is full or `persist`.
         let mut writes = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
         for (key, change) in batch {
+            let tree = self.tree(&key);
             match change {
-                Some(value) => writes.insert(&self.entries, key, value),
-                None => writes.remove(&self.entries, key),
+                Some(value) => writes.insert(tree, key, value),
+                None => writes.remove(tree, key),
             }
         }
         writes.commit().map_err(|error| storage_error("write", &self.path, error))
@@ -121,19 +160,27 @@ impl std::fmt::Debug for StateSnapshot {
 impl Read for StateSnapshot {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let value =
-            self.snapshot.get(&self.store.entries, key).map_err(|error| self.store.read_error(error))?;
+            self.snapshot.get(self.store.tree(key), key).map_err(|error| self.store.read_error(error))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Pair>, StorageError> {
         let mut found = Vec::new();
-        for guard in self.snapshot.range(&self.store.entries, from.max(prefix)..).take(limit) {
-            let (key, value) = guard.into_inner().map_err(|error| self.store.read_error(error))?;
-            if !key.starts_with(prefix) {
-                break;
+        let trees = [&self.store.entries, &self.store.leaves];
+        // The first byte tells the tree; without one, both may hold what is asked for.
+        for tree in
+            trees.into_iter().filter(|tree| prefix.is_empty() || tree.id() == self.store.tree(prefix).id())
+        {
+            for guard in self.snapshot.range(tree, from.max(prefix)..).take(limit) {
+                let (key, value) = guard.into_inner().map_err(|error| self.store.read_error(error))?;
+                if !key.starts_with(prefix) {
+                    break;
+                }
+                found.push((key.to_vec(), value.to_vec()));
             }
-            found.push((key.to_vec(), value.to_vec()));
         }
+        found.sort_unstable();
+        found.truncate(limit);
         Ok(found)
     }
 }

@@ -1,8 +1,9 @@
 //! The verification pipeline: bounded queues, and threads that form batches and verify them.
 //!
-//! A thread that is idle takes whatever is queued, up to [`BATCH_SIGNATURES_MAX`]. So an idle node verifies a lone
-//! transaction at once, a loaded one fills its batches while all threads are busy, and no timer is involved. Payloads of
-//! blocks go before client transactions: a flood of clients cannot hold up consensus.
+//! A thread that is idle takes whatever is queued, up to [`BATCH_SIGNATURES_MAX`]. A batch has a price of its own, whatever it
+//! holds, so the next one begins only when [`ENOUGH`] signatures wait or [`VerifyPoolConfig::gather`] has passed since the last
+//! began: an idle node verifies at once what comes, and one with idle cores does not spend them on batches of three. Payloads
+//! of blocks go before client transactions: a flood of clients cannot hold up consensus.
 //!
 //! Submitting takes no lock and never waits: the core does it. Every job that was accepted is answered, also when the pool
 //! is dropped.
@@ -11,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use thiserror::Error;
@@ -22,6 +24,9 @@ use crate::execute::{KeyDirectory, Verdict};
 use crate::ingress::PendingTx;
 use crate::types::{BlockPayload, BlockRef, NetworkId};
 use crate::verify::{BATCH_SIGNATURES_MAX, Unit, UnitVerdict, VerifiedTx, verify_units};
+
+/// Signatures that are worth a batch at once: more of them save less than their wait costs.
+pub const ENOUGH: usize = 256;
 
 /// What the pool is made with.
 #[derive(Debug, Clone)]
@@ -36,6 +41,8 @@ pub struct VerifyPoolConfig {
     pub cache_keys: usize,
     /// Secret from the operating system that the verifiers' coefficients come from.
     pub seed: [u8; 32],
+    /// Time between the beginnings of two batches of less than [`ENOUGH`] signatures.
+    pub gather: Duration,
 }
 
 /// Something to verify.
@@ -93,6 +100,18 @@ struct Waking {
     closed: AtomicBool,
     /// Client transactions that wait.
     client_transactions: AtomicUsize,
+    /// Signatures that wait; what has none counts as one.
+    signatures: AtomicUsize,
+}
+
+impl Waking {
+    /// Work was made visible, when so many signatures waited `before` it. A thread is woken for the first, to take it or to wait
+    /// for more, and once there is enough.
+    fn added(&self, before: usize, signatures: usize) {
+        if before == 0 || before < ENOUGH && before + signatures >= ENOUGH {
+            self.bell.ring();
+        }
+    }
 }
 
 impl VerifyPool {
@@ -115,12 +134,15 @@ impl VerifyPool {
             bell: Bell::new(threads),
             closed: AtomicBool::new(false),
             client_transactions: AtomicUsize::new(0),
+            signatures: AtomicUsize::new(0),
         });
         let queues = Queues {
             clients: client_queue,
             payloads: payload_queue,
             cut: VecDeque::new(),
             waking: Arc::clone(&waking),
+            gather: config.gather,
+            began: None,
         };
         let shared = Arc::new(Shared {
             network,
@@ -148,6 +170,22 @@ impl VerifyPool {
     /// # Errors
     /// [`Busy`].
     pub fn try_submit(&self, job: Job) -> Result<(), Busy> {
+        let signatures = match &job {
+            Job::Transactions(chunk) => chunk.len().max(1),
+            Job::Payload(payload) => payload.payload.len().max(1),
+        };
+        // Before it can be taken: who takes it takes it off the number.
+        let before = self.waking.signatures.fetch_add(signatures, Ordering::Relaxed);
+        let queued = self.queue(job);
+        if queued.is_err() {
+            self.waking.signatures.fetch_sub(signatures, Ordering::Relaxed);
+        }
+        // Also for nothing: others may have seen the number and relied on this ring.
+        self.waking.added(before, signatures);
+        queued
+    }
+
+    fn queue(&self, job: Job) -> Result<(), Busy> {
         match job {
             Job::Transactions(chunk) => {
                 let (n, waiting) = (chunk.len(), &self.waking.client_transactions);
@@ -160,14 +198,12 @@ impl VerifyPool {
                 sent.map_err(|chunk| {
                     waiting.fetch_sub(n, Ordering::Relaxed);
                     Busy(Job::Transactions(chunk))
-                })?;
+                })
             }
             Job::Payload(payload) => {
-                self.payloads.try_send(payload).map_err(|refused| Busy(Job::Payload(given_back(refused))))?
+                self.payloads.try_send(payload).map_err(|refused| Busy(Job::Payload(given_back(refused))))
             }
         }
-        self.waking.bell.ring();
-        Ok(())
     }
 }
 
@@ -213,20 +249,26 @@ impl Shared {
         loop {
             // Read before the queues are: what was accepted before the end is found afterwards.
             let closed = self.waking.closed.load(Ordering::SeqCst);
-            let (batch, is_more) = {
+            let (batch, is_more, wait) = {
                 let mut queues = self.queues();
-                (queues.fill(), queues.is_work())
+                let wait = queues.wait().filter(|_| !closed);
+                let batch = if wait.is_some() { Vec::new() } else { queues.fill() };
+                (batch, queues.is_work(), wait)
             };
-            if is_more {
-                self.waking.bell.ring();
-            }
             if !batch.is_empty() {
+                if is_more {
+                    self.waking.bell.ring();
+                }
                 self.verify(&mut verifier, batch);
             } else if closed {
                 return;
             } else {
-                let is_work = || self.queues().is_work() || self.waking.closed.load(Ordering::SeqCst);
-                self.waking.bell.sleep(seat, None, is_work);
+                let is_work = || {
+                    let queues = self.queues();
+                    self.waking.closed.load(Ordering::SeqCst)
+                        || if wait.is_some() { queues.wait().is_none() } else { queues.is_work() }
+                };
+                self.waking.bell.sleep(seat, wait, is_work);
             }
         }
     }
@@ -285,9 +327,21 @@ struct Queues {
     /// What is left of the last job that was taken off a queue.
     cut: VecDeque<Piece>,
     waking: Arc<Waking>,
+    gather: Duration,
+    /// When the last batch began.
+    began: Option<Instant>,
 }
 
 impl Queues {
+    /// How long what waits is still gathered; `None` if a batch is to begin now, or nothing waits.
+    fn wait(&self) -> Option<Duration> {
+        if !self.is_work() || self.waking.signatures.load(Ordering::Relaxed) >= ENOUGH {
+            return None;
+        }
+        let left = self.gather.saturating_sub(self.began?.elapsed());
+        (!left.is_zero()).then_some(left)
+    }
+
     fn is_work(&self) -> bool {
         !self.cut.is_empty() || !self.payloads.is_empty() || !self.clients.is_empty()
     }
@@ -319,6 +373,11 @@ impl Queues {
                 break;
             }
             batch.push(piece);
+        }
+        if !batch.is_empty() {
+            let taken: usize = batch.iter().map(|piece| piece.unit.signatures().max(1)).sum();
+            self.waking.signatures.fetch_sub(taken, Ordering::Relaxed);
+            self.began = Some(Instant::now());
         }
         batch
     }

@@ -12,7 +12,8 @@ use crate::types::{Payload, PayloadBuilder, Round, Transaction, TxId};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(threads: usize, client_transactions_max: usize, payloads_max: usize) -> VerifyPoolConfig {
-    VerifyPoolConfig { threads, client_transactions_max, payloads_max, cache_keys: 64, seed: [4; 32] }
+    let gather = Duration::ZERO;
+    VerifyPoolConfig { threads, client_transactions_max, payloads_max, cache_keys: 64, seed: [4; 32], gather }
 }
 
 fn is_bad(seq: u64) -> bool {
@@ -186,6 +187,44 @@ fn dropping_the_pool_answers_what_was_accepted() {
     let mut of_clients = BTreeMap::new();
     answers.try_iter().for_each(|answer| collect(&mut of_clients, answer));
     assert_complete(&of_clients, 10);
+}
+
+#[test]
+fn what_comes_soon_after_a_batch_is_gathered_until_there_is_enough() {
+    // Nothing here waits for so long: the test ends when there is enough.
+    let gather = Duration::from_secs(3_600);
+    let (pool, answers) = pool(&VerifyPoolConfig { gather, ..config(2, 2 * ENOUGH, 8) });
+    pool.try_submit(Job::Transactions(chunk(0..1))).unwrap();
+    let mut of_clients = BTreeMap::new();
+    collect(&mut of_clients, answers.recv_timeout(PATIENCE).unwrap());
+    let enough = ENOUGH as u64;
+    for seq in 1..enough - 9 {
+        pool.try_submit(Job::Transactions(chunk(seq..seq + 1))).unwrap();
+    }
+    assert!(answers.is_empty(), "they wait");
+    pool.try_submit(Job::Payload(block(1, 10))).unwrap();
+    assert!(matches!(answers.recv_timeout(PATIENCE).unwrap(), Answer::Payload { .. }));
+    while of_clients.len() < ENOUGH - 9 {
+        collect(&mut of_clients, answers.recv_timeout(PATIENCE).unwrap());
+    }
+    assert_complete(&of_clients, enough - 9);
+    // What is gathered at the end is answered too, at once.
+    pool.try_submit(Job::Payload(block(2, 3))).unwrap();
+    drop(pool);
+    assert!(matches!(answers.try_recv().unwrap(), Answer::Payload { .. }));
+}
+
+#[test]
+fn what_is_gathered_is_verified_when_its_time_has_come() {
+    let gather = Duration::from_millis(1);
+    let (pool, answers) = pool(&VerifyPoolConfig { gather, ..config(2, 64, 8) });
+    for round in 1..20 {
+        pool.try_submit(Job::Payload(block(round, 2))).unwrap();
+        pool.try_submit(Job::Payload(block(round, 3))).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(answers.recv_timeout(PATIENCE).unwrap(), Answer::Payload { .. }));
+        }
+    }
 }
 
 #[test]

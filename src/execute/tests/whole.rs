@@ -241,6 +241,24 @@ impl Read for Failing {
     }
 }
 
+impl Files for Failing {
+    fn append(&self, name: &str, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.inner.append(name, at, bytes)
+    }
+    fn read_at(&self, name: &str, at: u64, len: usize) -> Result<Vec<u8>, StorageError> {
+        self.inner.read_at(name, at, len)
+    }
+    fn sync(&self, name: &str) -> Result<(), StorageError> {
+        self.inner.sync(name)
+    }
+    fn remove(&self, name: &str) -> Result<(), StorageError> {
+        self.inner.remove(name)
+    }
+    fn list(&self) -> Result<Vec<(String, u64)>, StorageError> {
+        self.inner.list()
+    }
+}
+
 impl Store for Failing {
     type Snapshot = MemSnapshot;
 
@@ -337,7 +355,7 @@ fn after_a_crash_the_store_holds_whole_commits_and_goes_on() {
 }
 
 #[test]
-fn an_executed_transaction_costs_151_bytes_once_it_is_indexed() {
+fn an_executed_transaction_costs_110_bytes_and_16_in_a_file_of_ids() {
     let mut world = World::new();
     let bytes = |world: &World<MemStore>| {
         let entries = all(world.executor.reader().store());
@@ -345,13 +363,14 @@ fn an_executed_transaction_costs_151_bytes_once_it_is_indexed() {
     };
     let first: Vec<_> = (0..100).map(|_| world.tx(1, 1, &anchor(1, None))).collect();
     world.executes(&first);
-    world.executor.persist().unwrap();
     let before = bytes(&world);
     let second: Vec<_> = (0..100).map(|_| world.tx(1, 1, &anchor(1, None))).collect();
     world.executes(&second);
-    world.executor.persist().unwrap();
-    // And three more chunks of leaves have a name.
-    assert_eq!(bytes(&world) - before, 100 * 151 + 3 * 9);
+    // And three more chunks of leaves have a name, and one more file is named.
+    assert_eq!(bytes(&world) - before, 100 * 110 + 3 * 9 + 8);
+    // The five keys' registrations too; a page holds 255.
+    let files = world.executor.reader().store().list().unwrap();
+    assert_eq!(files.iter().map(|(_, length)| *length).collect::<Vec<_>>(), [4_096, 4_096]);
 }
 
 #[test]
@@ -381,8 +400,8 @@ fn data_of_another_network_or_version_is_refused() {
         store.apply(batch).unwrap();
         Executor::open(&genesis("test.example"), store.clone(), KeyDirectory::default()).unwrap_err()
     };
-    let error = open_as(4);
-    assert!(matches!(error, StorageError::NewerVersion { found: 4, known: 3, .. }), "{error}");
+    let error = open_as(5);
+    assert!(matches!(error, StorageError::NewerVersion { found: 5, known: 4, .. }), "{error}");
     let error = open_as(1);
     assert!(error.to_string().contains("made anew from the block log"), "{error}");
 
@@ -397,12 +416,11 @@ fn data_of_another_network_or_version_is_refused() {
 #[test]
 fn damage_is_an_error_that_says_where() {
     let mut world = World::new();
-    let anchors: Vec<_> = (0..20).map(|i| world.tx(1, 1, &anchor(i, None))).collect();
+    let anchors: Vec<_> = (0..100).map(|i| world.tx(1, 1, &anchor(i, None))).collect();
     world.executes(&anchors);
-    world.executor.persist().unwrap();
     let whole = all(world.executor.reader().store());
     let of = |tables: &[u8]| whole.iter().filter(|(key, _)| tables.contains(&key[0])).count();
-    assert_eq!([of(b"h"), of(b"d"), of(b"l"), of(b"t")], [1, 1, 1, 25]);
+    assert_eq!([of(b"h"), of(b"d"), of(b"l"), of(b"k")], [1, 1, 4, 10]);
     for (key, value) in whole.iter().filter(|(key, _)| b"dhlkw".contains(&key[0])) {
         let store = MemStore::new();
         let mut batch = Batch::default();

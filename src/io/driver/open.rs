@@ -49,6 +49,8 @@ use crate::types::{AuthorityIndex, CommitIndex, LogSeq, PROTOCOL_VERSION};
 
 /// Inputs that may wait for the core.
 const INPUTS_MAX: usize = 4_096;
+/// Time for which signatures are gathered: a fraction of the beat in which clients' transactions wait for a block anyway.
+const GATHER: std::time::Duration = std::time::Duration::from_millis(2);
 /// Orders that may wait for the executor: more than the node gives at a time.
 const ORDERS_MAX: usize = 128;
 /// Events of one peer that may wait to be checked.
@@ -263,6 +265,7 @@ fn start_pool(
         payloads_max: POOL_PAYLOADS_MAX,
         cache_keys: CACHE_KEYS,
         seed: secret_seed()?,
+        gather: GATHER,
     };
     let (core, waiting, replies) = (core.clone(), Arc::clone(waiting), Arc::clone(replies));
     let on_answer = move |answer| match answer {

@@ -36,7 +36,7 @@ const GATHERED_MAX: usize = 64;
 const KNOWN_PER_AUTHOR: usize = 256;
 /// Transactions of a payload up to which its signatures are checked here. It comes with its header, and to wake other threads
 /// for so few would cost more than they save.
-const PAYLOAD_SMALL: usize = 16;
+const PAYLOAD_SMALL: usize = 3;
 /// Pause before it is looked again whether the core has room.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// Longest sleep; whatever comes ends it.
