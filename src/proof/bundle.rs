@@ -161,7 +161,7 @@ impl ProofBundle {
 
     /// Checks every part of the bundle against the others and against the genesis file.
     pub fn verify(&self, genesis: &Genesis) -> Result<Verified, ProofError> {
-        let tx = Transaction::decode(Bytes::copy_from_slice(&self.transaction))
+        let tx = Transaction::decode(Bytes::copy_from_slice(&self.transaction), genesis.rules())
             .map_err(ProofError::Transaction)?;
         if tx.envelope().network != genesis.network() {
             let (found, expected) = (tx.envelope().network, genesis.network());
@@ -233,7 +233,9 @@ fn open(body: &Body, opening: &Opening) -> Result<Vec<u8>, ProofError> {
         Body::ConsentGrant(grant) => grant.commit,
         Body::ConsentRevoke(revoke) => revoke.commit,
         Body::AccessLog(access) => access.commit,
-        Body::KeyAdd(_) | Body::OrgAdmit(_) => return Err(ProofError::NothingToOpen(body.kind().name())),
+        Body::RecordBatch(_) | Body::KeyAdd(_) | Body::OrgAdmit(_) => {
+            return Err(ProofError::NothingToOpen(body.kind().name()));
+        }
     };
     let canonical =
         canonical_json(&opening.resource).map_err(|error| ProofError::Canonical(error.to_string()))?;

@@ -60,6 +60,12 @@ pub(crate) fn genesis_file() -> GenesisFile {
     }
 }
 
+/// A network of newer rules than files had at first.
+fn genesis_2_file() -> GenesisFile {
+    let parameters = Parameters { rules: Rules::Two, ..Parameters::default() };
+    GenesisFile { parameters, ..genesis_file() }
+}
+
 pub(crate) fn genesis() -> Genesis {
     Genesis::decode(&Genesis::encode(&genesis_file()).unwrap()).unwrap()
 }
@@ -91,6 +97,10 @@ pub(crate) fn transaction(seq: u64, body: &Body) -> Transaction {
     };
     let domain = Domain::new(Purpose::Tx, network);
     Transaction::build(envelope, &body.encode(), |bytes| secret(5, 0).sign(&domain, bytes))
+}
+
+fn batch() -> Body {
+    Body::RecordBatch(RecordBatch { root: [0xbb; 32], count: 258, class: 4, alg: 2, retain_days: 3_653 })
 }
 
 fn grant() -> Body {
@@ -324,6 +334,7 @@ pub(crate) fn formats() -> Vec<Format> {
     let mut formats = vec![
         strict("transaction", transaction(1, &anchor()).bytes().to_vec(), transaction_again),
         strict("body-record-anchor", anchor().encode(), |b| body_again(Kind::RecordAnchor, b)),
+        strict("body-record-batch", batch().encode(), |b| body_again(Kind::RecordBatch, b)),
         strict("body-consent-grant", grant().encode(), |b| body_again(Kind::ConsentGrant, b)),
         strict("body-consent-revoke", revoke().encode(), |b| body_again(Kind::ConsentRevoke, b)),
         strict("body-access-log", access().encode(), |b| body_again(Kind::AccessLog, b)),
@@ -363,6 +374,9 @@ pub(crate) fn formats() -> Vec<Format> {
         loose("genesis", Genesis::encode(&genesis_file()).unwrap(), |b| {
             Some(Genesis::encode(Genesis::decode(b).ok()?.file()).unwrap())
         }),
+        loose("genesis-2", Genesis::encode(&genesis_2_file()).unwrap(), |b| {
+            Some(Genesis::encode(Genesis::decode(b).ok()?.file()).unwrap())
+        }),
         loose("node-config", config().to_toml().unwrap().into_bytes(), config_again),
     ];
     formats.extend(messages().into_iter().map(|(name, sample)| strict(name, sample, frame_again)));
@@ -374,7 +388,7 @@ fn checkpoint_text() -> String {
 }
 
 fn transaction_again(bytes: &[u8]) -> Option<Vec<u8>> {
-    let tx = Transaction::decode(Bytes::copy_from_slice(bytes)).ok()?;
+    let tx = Transaction::decode(Bytes::copy_from_slice(bytes), Rules::NEWEST).ok()?;
     // A body that does not decode is for the executor to skip.
     let _ = Body::of(&tx);
     Some(Transaction::build(*tx.envelope(), tx.body(), |_| *tx.signature()).bytes().to_vec())

@@ -13,7 +13,7 @@ use salus::crypto::SecretKey;
 use salus::gateway::{KeyTerms, OrgSigner, key_add};
 use salus::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
 use salus::io::keys::NodeKeys;
-use salus::types::{Body, KeyId, OrgId, Roles, TimestampMs, Transaction};
+use salus::types::{Body, KeyId, OrgId, Roles, Rules, TimestampMs, Transaction};
 use tempfile::TempDir;
 
 /// Longest wait for anything.
@@ -67,6 +67,7 @@ impl Network {
             parameters: Parameters {
                 leaders_per_round: 1,
                 checkpoint_interval_ms: 50,
+                rules: Rules::NEWEST,
                 ..Parameters::default()
             },
             validators: vec![ValidatorEntry {
