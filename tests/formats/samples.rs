@@ -11,7 +11,8 @@ use salus::error::ClientError;
 use salus::gateway::{KeyTerms, key_add, seal_grant, seal_revoke};
 use salus::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
 use salus::node::Certificate;
-use salus::proof::bundle::{Opening, ProofBundle};
+use salus::proof::batch::{BatchTree, COMMITMENT_HMAC_FILE, FileFacts, FileHash};
+use salus::proof::bundle::{Member, Opening, ProofBundle, Shown};
 use salus::proof::checkpoint::{CertifiedCheckpoint, Checkpoint, CheckpointKeys, Cosignature};
 use salus::proof::commitment::{FHIR_R4_DOMAIN, canonical_json, commit};
 use salus::proof::merkle::leaf_hash;
@@ -70,6 +71,10 @@ pub(crate) fn genesis() -> Genesis {
     Genesis::decode(&Genesis::encode(&genesis_file()).unwrap()).unwrap()
 }
 
+pub(crate) fn genesis_2() -> Genesis {
+    Genesis::decode(&Genesis::encode(&genesis_2_file()).unwrap()).unwrap()
+}
+
 pub(crate) fn resource() -> serde_json::Value {
     serde_json::json!({"resourceType": "DocumentReference", "id": "d1", "status": "current", "size": 12.5})
 }
@@ -85,7 +90,11 @@ pub(crate) fn anchor() -> Body {
 }
 
 pub(crate) fn transaction(seq: u64, body: &Body) -> Transaction {
-    let network = genesis().network();
+    transaction_in(&genesis(), seq, body)
+}
+
+fn transaction_in(genesis: &Genesis, seq: u64, body: &Body) -> Transaction {
+    let network = genesis.network();
     let envelope = Envelope {
         kind: body.kind(),
         network,
@@ -242,9 +251,9 @@ pub(crate) fn commit_record() -> Commit {
     }
 }
 
-fn checkpoint_note(size: u64, root: NodeHash) -> String {
-    let keys = CheckpointKeys::new(&genesis());
-    let checkpoint = Checkpoint { origin: genesis().origin(), size, root };
+fn checkpoint_note(genesis: &Genesis, size: u64, root: NodeHash) -> String {
+    let keys = CheckpointKeys::new(genesis);
+    let checkpoint = Checkpoint { origin: genesis.origin(), size, root };
     let text = checkpoint.text();
     let cosignatures: BTreeMap<_, _> = (1..4)
         .map(|i: u8| {
@@ -258,19 +267,37 @@ fn checkpoint_note(size: u64, root: NodeHash) -> String {
 }
 
 pub(crate) fn bundle() -> ProofBundle {
-    let txs = [transaction(1, &anchor()), transaction(2, &access())];
-    let stubs =
-        [Stub::of(&txs[0], stub_hash(&txs[0]), false, CommitIndex(5), TIME).encode(), stub().encode()];
+    let opening = Opening { key: [0xc0; 32], shown: Shown::Resource(resource()) };
+    bundle_of(&genesis(), &transaction(1, &anchor()), opening)
+}
+
+/// The proof of one file of a batch of three, in a network that has batches.
+pub(crate) fn batch_bundle() -> ProofBundle {
+    let file = |i: u8| FileFacts { bytes: 1_000 + u64::from(i), algorithm: FileHash::Blake3, hash: [i; 32] };
+    let key = |i: u8| [0xc0 | i; 32];
+    let commitments: Vec<_> = (0..3).map(|i| file(i).commit(&key(i))).collect();
+    let tree = BatchTree::new(&commitments);
+    let alg = COMMITMENT_HMAC_FILE;
+    let batch = RecordBatch { root: tree.root().0, count: 3, class: 4, alg, retain_days: 3_653 };
+    let member = Member { file: file(1), commitment: commitments[1], index: 1, count: 3, path: tree.path(1) };
+    let genesis = genesis_2();
+    let tx = transaction_in(&genesis, 1, &Body::RecordBatch(batch));
+    bundle_of(&genesis, &tx, Opening { key: key(1), shown: Shown::Member(member) })
+}
+
+/// The proof of a transaction that is the first of two leaves.
+fn bundle_of(genesis: &Genesis, tx: &Transaction, opening: Opening) -> ProofBundle {
+    let stubs = [Stub::of(tx, stub_hash(tx), false, CommitIndex(5), TIME).encode(), stub().encode()];
     let mut tree = LogTree::new();
     let _tiles = tree.append(&stubs);
     ProofBundle {
-        transaction: txs[0].bytes().to_vec(),
+        transaction: tx.bytes().to_vec(),
         stub: stubs[0],
         leaf_index: LeafIndex(0),
         tree_size: 2,
         inclusion_path: vec![leaf_hash(&stubs[1])],
-        checkpoint: checkpoint_note(2, tree.root()),
-        opening: Some(Opening { key: [0xc0; 32], resource: resource() }),
+        checkpoint: checkpoint_note(genesis, 2, tree.root()),
+        opening: Some(opening),
     }
 }
 
@@ -371,6 +398,9 @@ pub(crate) fn formats() -> Vec<Format> {
             Some(TlogProof::parse(b).ok()?.encode().into_bytes())
         }),
         loose("bundle", bundle().encode().unwrap(), |b| Some(ProofBundle::decode(b).ok()?.encode().unwrap())),
+        loose("bundle-batch", batch_bundle().encode().unwrap(), |b| {
+            Some(ProofBundle::decode(b).ok()?.encode().unwrap())
+        }),
         loose("genesis", Genesis::encode(&genesis_file()).unwrap(), |b| {
             Some(Genesis::encode(Genesis::decode(b).ok()?.file()).unwrap())
         }),

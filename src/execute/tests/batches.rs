@@ -116,6 +116,21 @@ fn the_door_refuses_by_the_rules_of_the_network() {
     }
 }
 
+/// What a network of rules 2 comes to, with a batch among what there was before.
+#[test]
+fn golden_roots_of_rules_2() {
+    let mut world = world_of(Rules::Two);
+    let transactions = [
+        world.tx(1, 1, &anchor(1, None)),
+        world.tx(1, 1, &Body::RecordBatch(batch(7, BATCH_MEMBERS_MAX))),
+        world.tx(1, 1, &Body::ConsentGrant(grant(1, 2, vec![permit(2, 3)]))),
+    ];
+    world.executes(&transactions);
+    let head = world.executor.head();
+    assert_eq!(head.root.to_string(), "9288007598ca87e477deef985d6b18e4fc96f1fd8425a36ced5b810b315c733e");
+    assert_eq!(head.state_root.to_string(), "STATE");
+}
+
 #[test]
 fn a_directory_of_keys_belongs_to_one_network() {
     let world = world_of(Rules::Two);

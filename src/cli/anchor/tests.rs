@@ -1,0 +1,1 @@
+//! What `salus anchor` refuses before it asks anybody.
