@@ -55,6 +55,15 @@ impl Network {
 
     /// One that was made some milliseconds ago: another time is another network.
     pub(crate) fn make_earlier(by_ms: u64) -> Self {
+        Self::make_with(by_ms, Rules::NEWEST)
+    }
+
+    /// One of older rules.
+    pub(crate) fn make_of(rules: Rules) -> Self {
+        Self::make_with(0, rules)
+    }
+
+    fn make_with(by_ms: u64, rules: Rules) -> Self {
         let created_ms = now().0 - by_ms;
         let folder = tempfile::tempdir().unwrap();
         let keys = NodeKeys::create(&folder.path().join("keys")).unwrap();
@@ -67,7 +76,7 @@ impl Network {
             parameters: Parameters {
                 leaders_per_round: 1,
                 checkpoint_interval_ms: 50,
-                rules: Rules::NEWEST,
+                rules,
                 ..Parameters::default()
             },
             validators: vec![ValidatorEntry {
