@@ -128,7 +128,10 @@ fn golden_roots_of_rules_2() {
     world.executes(&transactions);
     let head = world.executor.head();
     assert_eq!(head.root.to_string(), "9288007598ca87e477deef985d6b18e4fc96f1fd8425a36ced5b810b315c733e");
-    assert_eq!(head.state_root.to_string(), "STATE");
+    assert_eq!(
+        head.state_root.to_string(),
+        "044664bed42274322935adb6f8ea200a5b6b0f22f8b40f8ea501fb78ff2d8973"
+    );
 }
 
 #[test]

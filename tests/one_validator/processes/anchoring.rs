@@ -9,7 +9,7 @@ use salus::genesis::Genesis;
 use salus::types::{Kind, Rules, Transaction};
 
 use super::commands::ends;
-use super::validator::{Network, until};
+use super::validator::{Network, Validator, now, until};
 
 /// A folder of the sample's resources, one to a file.
 fn write_export(folder: &Path, files: usize) {
@@ -33,19 +33,24 @@ fn listed(network: &Network, out: &str) -> Vec<(String, u64, String)> {
     proofs.map(|one| (text(&one["path"]), one["leaf"].as_u64().unwrap(), text(&one["proof"]))).collect()
 }
 
-#[test]
-fn a_folder_is_anchored_once_and_each_file_proved_by_itself() {
-    const FILES: usize = 41;
+/// A network with a key for records, an export to anchor, and the command that does.
+fn scene(files: usize) -> (Network, Validator, String) {
     let network = Network::make();
     let validator = network.start();
     let node = format!("--node {} --genesis @genesis.json", validator.url);
-    write_export(&network.path("export"), FILES);
+    write_export(&network.path("export"), files);
     ends(&network, 0, &format!("keygen --organisation {}", network.text_path("record")));
     let register =
         format!("submit {node} --org 1 --key-id 0 --key @root.key --add-key @record.key --add-key-id 1");
     ends(&network, 0, &register);
-
     let anchor = format!("anchor @export {node} --org 1 --key-id 1 --key @record.key --vault @vault");
+    (network, validator, anchor)
+}
+
+#[test]
+fn a_folder_is_anchored_once_and_each_file_proved_by_itself() {
+    const FILES: usize = 41;
+    let (network, validator, anchor) = scene(FILES);
     let said = ends(&network, 0, &anchor);
     assert!(said.starts_with("hashed 41 files, ") && said.ends_with("\n1 final\n"), "{said}");
     assert!(said.contains(" final leaf 1  a batch of 41 files\n41 proofs in "), "{said}");
@@ -77,6 +82,16 @@ fn a_folder_is_anchored_once_and_each_file_proved_by_itself() {
         let text = fs::read_to_string(network.path("export.proofs").join(proof)).unwrap();
         assert!(!text.contains("json") && !text.contains("export"), "{text}");
     }
+    let record = validator.get("/v1/records/1");
+    assert_eq!(record.status, 404, "a batch is no version of a record");
+    validator.stop();
+}
+
+#[test]
+fn altered_files_and_proofs_are_refused_and_anchored_as_they_are_now() {
+    let (network, validator, anchor) = scene(41);
+    ends(&network, 0, &anchor);
+    let proofs = listed(&network, "export.proofs");
     let (path, _, proof) = &proofs[7];
     let verify = format!("verify @export.proofs/{proof} --genesis @genesis.json --file {path}");
     let other = &proofs[8].0;
@@ -99,8 +114,8 @@ fn a_folder_is_anchored_once_and_each_file_proved_by_itself() {
     let said = ends(&network, 0, &anchor);
     assert!(said.contains("final before, leaf 1  a batch of 41 files, 40 of them given here\n"), "{said}");
     assert!(said.contains(" final leaf 2  a batch of 1 files\n41 proofs in "), "{said}");
-    let now = listed(&network, "export.proofs");
-    assert_eq!(now.iter().map(|one| one.1).sum::<u64>(), 40 + 2);
+    let proofs_now = listed(&network, "export.proofs");
+    assert_eq!(proofs_now.iter().map(|one| one.1).sum::<u64>(), 40 + 2);
     ends(&network, 0, &format!("verify @export.proofs/2-00000.proof --genesis @genesis.json --file {path}"));
 
     // By the other hash function, and with a proof that shows no file.
@@ -112,11 +127,9 @@ fn a_folder_is_anchored_once_and_each_file_proved_by_itself() {
         &format!("verify @sha/3-00000.proof --genesis @genesis.json --file {}", proofs[0].0),
     );
     assert!(said.contains(" bytes with sha256 "), "{said}");
-    ends(&network, 0, &format!("proof {node} 3 -o @closed.proof"));
+    ends(&network, 0, &format!("proof --node {} --genesis @genesis.json 3 -o @closed.proof", validator.url));
     let said = ends(&network, 2, &format!("verify @closed.proof --genesis @genesis.json --file {path}"));
     assert!(said.contains("shows no file to compare"), "{said}");
-    let record = validator.get("/v1/records/1");
-    assert_eq!(record.status, 404, "a batch is no version of a record");
     validator.stop();
 }
 
@@ -128,18 +141,14 @@ fn alter_a_byte(path: &Path) {
 
 #[test]
 fn an_anchoring_that_was_cut_off_goes_on_with_its_keys() {
-    let network = Network::make();
-    let validator = network.start();
-    write_export(&network.path("export"), 5);
-    ends(&network, 0, &format!("keygen --organisation {}", network.text_path("record")));
+    let (network, validator, _) = scene(5);
     let url = validator.url.clone();
-    let node = |url: &str| format!("--node {url} --genesis @genesis.json --org 1");
-    let register =
-        format!("submit {} --key-id 0 --key @root.key --add-key @record.key --add-key-id 1", node(&url));
-    ends(&network, 0, &register);
     validator.stop();
     let anchor = |url: &str| {
-        format!("anchor @export {} --key-id 1 --key @record.key --vault @vault --wait-s 1", node(url))
+        format!(
+            "anchor @export --node {url} --genesis @genesis.json --org 1 --key-id 1 --key @record.key --vault @vault \
+             --wait-s 5"
+        )
     };
     let said = ends(&network, 2, &anchor(&url));
     assert!(said.contains("is the validator running") && !network.path("export.proofs").exists(), "{said}");
@@ -180,13 +189,13 @@ fn a_network_of_older_rules_refuses_batches_at_its_door() {
     let network = Network::make_of(Rules::One);
     let validator = network.start();
     let body = salus::types::RecordBatch { root: [7; 32], count: 3, class: 4, alg: 2, retain_days: 1 };
-    let tx = network.sign(1, super::validator::now(), &salus::types::Body::RecordBatch(body));
+    let tx = network.sign(1, now(), &salus::types::Body::RecordBatch(body));
     assert_eq!(tx.envelope().kind, Kind::RecordBatch);
     let reply = validator.submit(tx.bytes());
     assert_eq!((reply.status, reply.field("error")), (400, "Malformed"), "{reply:?}");
     assert!(Transaction::decode(tx.bytes().clone(), Rules::One).is_err());
     // What it does take goes on as ever.
-    assert_eq!(validator.submit(network.new_key(1, 1, super::validator::now()).bytes()).status, 200);
+    assert_eq!(validator.submit(network.new_key(1, 1, now()).bytes()).status, 200);
     until("a leaf", || validator.get("/v1/status").json["tree_size"] == 1);
     fs::write(network.path("a.txt"), "a").unwrap();
     let said = ends(
