@@ -51,10 +51,11 @@ impl KeyDirectory {
         Self { keys: Arc::new(RwLock::new(keys)), rules: Arc::default() }
     }
 
-    /// The rules of the network, by which transactions are decoded; the oldest until an executor was opened over this.
+    /// The rules of the network, by which transactions are decoded. Until an executor was opened over this, the newest: what is
+    /// called invalid ahead of the executor stays so, and it may know better.
     #[must_use]
     pub fn rules(&self) -> Rules {
-        self.rules.get().copied().unwrap_or_default()
+        self.rules.get().copied().unwrap_or(Rules::NEWEST)
     }
 
     /// Says which rules the network has. For the executor alone, when it is opened.

@@ -2,7 +2,8 @@
 //!
 //! Checks run in this order, and the first that fails names the [`SkipReason`]:
 //!
-//! 1. it decodes (`Malformed`) and is of this network (`WrongNetwork`), and so does its body (`Malformed`);
+//! 1. it decodes, as a kind that the network's rules know (`Malformed`), and is of this network (`WrongNetwork`), and its body
+//!    decodes (`Malformed`);
 //! 2. its key is registered and active at block time (`UnknownKey`), and the signature verifies under it (`BadSignature`);
 //! 3. (org, key, seq) is unused and within the window (`Replayed`; a transaction that was itself executed before is a
 //!    duplicate instead);

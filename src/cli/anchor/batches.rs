@@ -70,11 +70,13 @@ impl Clerk<'_> {
         self.vault.note_batch_signed(root, id, seq);
         save_vault(self.path, &self.vault)?;
         let fate = self.client.submit(id, transaction.bytes(), Some(Instant::now() + self.wait))?;
-        let (id, fate) = match self.known(&entry.transactions)? {
-            Some(earlier) if is_replayed(&fate) => earlier,
-            Some(_) | None => (id, fate),
+        let (id, fate) = match is_replayed(&fate) {
+            // By an earlier one, which has become final meanwhile?
+            true => self.known(&entry.transactions)?.unwrap_or((id, fate)),
+            false => (id, fate),
         };
         if is_replayed(&fate) {
+            // By something else: a run that is told to go on takes the next number.
             self.vault.note_batch_number_lost(root);
             save_vault(self.path, &self.vault)?;
         }

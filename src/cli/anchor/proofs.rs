@@ -1,8 +1,8 @@
 //! The folder with manifest and proofs.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -72,7 +72,7 @@ impl Folder {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(unable(&error)),
             Ok(mut entries) => {
-                if !path.join(PROOFS_FILE).is_file() && entries.next().is_some() {
+                if entries.next().is_some() && !is_list(&path.join(PROOFS_FILE)) {
                     return Err(CliError::unable_hint(
                         format!("{} holds files that are no proofs", path.display()),
                         "choose another folder with --out DIR",
@@ -161,6 +161,14 @@ impl Proved {
         let opening = Some(Opening { key, shown: Shown::Member(member) });
         ProofBundle { opening, ..self.bundle.clone() }
     }
+}
+
+/// Whether a file is a list of proofs, by its first bytes.
+fn is_list(path: &Path) -> bool {
+    let start = format!("{{\"format\":\"{PROOFS_FORMAT}\"");
+    let mut found = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(start.len() as u64).read_to_end(&mut found));
+    read.is_ok() && found == start.as_bytes()
 }
 
 /// Name of the proof of a member of the batch at a leaf: the same in every run.

@@ -107,7 +107,9 @@ fn nothing_but_proofs_is_overwritten_and_nothing_is_not_anchored() {
         error.contains("DIR/export.proofs holds files that are no proofs\n  choose another folder"),
         "{error}"
     );
-    fs::write(out.join("proofs.json"), "{}").unwrap();
+    fs::write(out.join("proofs.json"), "{\"format\":\"mine\"}").unwrap();
+    assert!(refused(&dir, &args).contains("holds files that are no proofs"));
+    fs::write(out.join("proofs.json"), "{\"format\":\"salus-proofs/1\",\"network\":").unwrap();
     Folder::at(out.clone()).unwrap();
     let error = Folder::at(dir.path().join("genesis.json")).err().unwrap().to_string();
     assert!(error.contains("cannot use"), "{error}");

@@ -1,11 +1,13 @@
 //! Batches of records, and the rules of the network that know them or do not.
 
 use super::world::*;
+use crate::crypto::Verifier;
 use crate::error::ClientError;
 use crate::execute::*;
 use crate::ingress::admit as admit_client;
 use crate::limits::BATCH_MEMBERS_MAX;
 use crate::types::*;
+use crate::verify::verify_payload;
 
 fn skipped(reason: SkipReason) -> Outcome {
     Outcome::Skipped(reason)
@@ -97,13 +99,23 @@ fn rules_before_it_treat_a_batch_as_a_kind_that_nobody_knows() {
 }
 
 #[test]
-fn the_door_refuses_by_the_rules_of_the_network() {
+fn door_and_pipeline_go_by_the_rules_of_the_network() {
+    assert_eq!(
+        KeyDirectory::default().rules(),
+        Rules::NEWEST,
+        "nothing is called invalid before they are known"
+    );
     for (rules, is_known) in [(Rules::One, false), (Rules::Two, true)] {
         let mut world = world_of(rules);
         let tx = world.tx(1, 1, &Body::RecordBatch(batch(7, 3)));
         let (network, now) = (world.genesis.network(), TimestampMs(world.now_ms));
         let found = admit_client(tx.bytes().clone(), network, now, world.executor.directory());
         let decoded = Transaction::decode(tx.bytes().clone(), rules);
+        let mut payload = PayloadBuilder::default();
+        assert!(payload.push(tx.id(), tx.bytes()));
+        let (mut verifier, keys) = (Verifier::new([1; 32], 4), world.executor.directory());
+        let verdicts = verify_payload(&mut verifier, network, keys, &payload.finish());
+        assert_eq!(verdicts, [if is_known { Verdict::Valid } else { Verdict::Invalid }]);
         if is_known {
             assert_eq!(found.unwrap().into_transaction(), decoded.unwrap());
             continue;
