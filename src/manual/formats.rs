@@ -57,8 +57,8 @@
 //!
 //! A program that knows more than a network's rules treats the rest as one does that has never heard of it: a kind of later rules
 //! is a byte that stands for nothing, its transaction is refused at the door, and in a block it is skipped as malformed, keeps
-//! nothing and counts for its proposer as such. One that knows less does not start, and says that it is too old. New
-//! networks are made with the newest. A further kind takes a code, rules of the next number ([`crate::types::Rules`],
+//! nothing and counts for its proposer as such. One that knows less does not start, and says so (one from before there were rules
+//! says that the key is unknown). New networks are made with the newest. A further kind takes a code, rules of the next number ([`crate::types::Rules`],
 //! [`crate::types::Kind::since`]) and a line here.
 //!
 //! *Why not while a network runs.* Versions of the protocol change that way ([`super::protocol`]): they decide how

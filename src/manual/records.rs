@@ -42,8 +42,9 @@
 //!
 //! *Erasure and holds* (not built yet) concern a batch as they concern every leaf: ERASE names the leaf and takes the transaction
 //! away with its root, so none of its members can be proved any more, and HOLD keeps it. They cannot pick a member. To let go
-//! of one file alone its commitment key is destroyed, in the vault and with its proof: the commitment is noise then, and
-//! the others' proofs still hold. So what has to be erased at different times does not belong into one batch.
+//! of one file alone its commitment key is destroyed, in the vault and with its proof: the commitment is noise then. The proofs of
+//! the others still hold; but a vault without that key cannot make them again, so they have to be kept. What has to be
+//! erased at different times is better not put into one batch.
 //!
 //! # States
 //! record: latest → replaced · consent: in force → revoked, or over by its provisions' times · key: active between `from` and
@@ -52,8 +53,9 @@
 //!
 //! # What can be proved offline
 //! From one file and the genesis file: that a transaction is in the log, at which place, and which validators signed for it;
-//! with the opening from the holder's vault, that it is a commitment to *this* resource, or that *this* file is one of a batch. From two checkpoints: that the
-//! log of then is a beginning of the log of now. From a key's numbers: that nothing in between was withheld.
+//! with the opening from the holder's vault, that it is a commitment to *this* resource, or that *this* file is one of a batch.
+//! From two checkpoints: that the log of then is a beginning of the log of now. From a key's numbers: that nothing in between
+//! was withheld.
 //!
 //! # What is not built yet
 //! Batches of accesses, erasure and its acknowledgements, holds, key rotation and revocation, studies and datasets,
