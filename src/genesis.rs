@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::committee::{Authority, Committee};
 use crate::limits::COMMITTEE_SIZE_MAX;
-use crate::types::{Epoch, NetworkId, OrgId, Stake, TimestampMs};
+use crate::types::{Epoch, NetworkId, OrgId, Rules, Stake, TimestampMs};
 
 /// Value of `format` that this program reads.
 pub const GENESIS_FORMAT: &str = "salus-genesis/1";
@@ -53,6 +53,10 @@ pub struct Parameters {
     /// 0, as in files that do not say, is never.
     #[serde(default, skip_serializing_if = "is_never")]
     pub reputation_window_rounds: u64,
+    /// Which rules the network has: new kinds of transactions, and whatever else decides state, are known by them. Files that do
+    /// not say have the oldest, [`Rules::One`]; new networks are made with [`Rules::NEWEST`].
+    #[serde(default, skip_serializing_if = "Rules::is_oldest")]
+    pub rules: Rules,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
@@ -62,7 +66,13 @@ fn is_never(rounds: &u64) -> bool {
 
 impl Default for Parameters {
     fn default() -> Self {
-        Self { checkpoint_interval_ms: 500, gc_depth: 500, leaders_per_round: 4, reputation_window_rounds: 0 }
+        Self {
+            checkpoint_interval_ms: 500,
+            gc_depth: 500,
+            leaders_per_round: 4,
+            reputation_window_rounds: 0,
+            rules: Rules::One,
+        }
     }
 }
 
@@ -195,6 +205,12 @@ impl Genesis {
     #[must_use]
     pub fn parameters(&self) -> Parameters {
         self.file.parameters
+    }
+
+    /// Which rules the network has.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.file.parameters.rules
     }
 
     /// Origin line of the network's checkpoints.
@@ -332,4 +348,64 @@ fn check_key(seen: &mut BTreeSet<HexKey>, at: String, key: HexKey) -> Result<(),
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn file(rules: Rules) -> GenesisFile {
+        let key = |seed| HexKey(crate::crypto::SecretKey::from_seed(&[seed; 32]).public());
+        let validator = ValidatorEntry {
+            name: "v0".to_owned(),
+            stake: 1,
+            address: "localhost:1".to_owned(),
+            network_key: key(1),
+            consensus_key: key(2),
+            cosign_key: key(3),
+            log_key: key(4),
+        };
+        let (name, root_key) = ("Clinic".to_owned(), key(5));
+        GenesisFile {
+            format: GENESIS_FORMAT.to_owned(),
+            network: "test".to_owned(),
+            created_ms: 0,
+            parameters: Parameters { leaders_per_round: 1, rules, ..Parameters::default() },
+            validators: vec![validator],
+            members: vec![MemberEntry { org: 1, kind: 1, name, region: 0, root_key, governs: true }],
+        }
+    }
+
+    #[test]
+    fn files_that_say_nothing_of_rules_keep_their_bytes_and_have_the_oldest() {
+        let old = Genesis::encode(&file(Rules::One)).unwrap();
+        assert!(!String::from_utf8(old.clone()).unwrap().contains("\"rules\""));
+        assert_eq!(Genesis::decode(&old).unwrap().rules(), Rules::One);
+        let new = Genesis::encode(&file(Rules::NEWEST)).unwrap();
+        assert!(String::from_utf8(new.clone()).unwrap().contains("\"rules\": 2"));
+        let (old, new) = (Genesis::decode(&old).unwrap(), Genesis::decode(&new).unwrap());
+        assert_eq!(new.rules(), Rules::Two);
+        assert_ne!(old.network(), new.network(), "other rules are another network");
+    }
+
+    #[test]
+    fn rules_that_this_program_does_not_know_are_refused_with_what_to_do() {
+        let good = String::from_utf8(Genesis::encode(&file(Rules::Two)).unwrap()).unwrap();
+        for (number, expected) in [
+            ("3", "genesis: parameters.rules: 3, this program knows 1 to 2"),
+            ("0", "genesis: parameters.rules: 0, this program knows 1 to 2"),
+            ("-1", "invalid value: integer `-1`"),
+            ("\"2\"", "invalid type: string"),
+            ("null", "invalid type: null"),
+        ] {
+            let text = good.replace("\"rules\": 2", &format!("\"rules\": {number}"));
+            let error = Genesis::decode(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let error =
+            Genesis::decode(good.replace("rules\": 2", "rules\": 9").as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("install the release that the network runs on"), "{error}");
+    }
 }

@@ -51,6 +51,8 @@ pub const REPLAY_WINDOW: u64 = 65_536;
 pub const TRANSACTION_TIME_SKEW_MS_MAX: u64 = 10 * 60 * 1_000;
 /// Most keys of one organisation, its root key among them: each has a replay window of up to 8 KiB in memory.
 pub const KEYS_PER_ORG_MAX: usize = 4_096;
+/// Most members of one batch of records.
+pub const BATCH_MEMBERS_MAX: u32 = 65_536;
 /// Most provisions of one consent.
 pub const CONSENT_PROVISIONS_MAX: usize = 16;
 

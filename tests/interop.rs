@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use salus::crypto::SecretKey;
 use salus::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
 use salus::io::tile_store::TileStore;
+use salus::proof::batch::{BatchTree, FileFacts, FileHash};
 use salus::proof::checkpoint::{CertifiedCheckpoint, Checkpoint, CheckpointKeys, Cosignature};
 use salus::proof::log::{consistency_proof, inclusion_proof};
 use salus::proof::merkle::{TreeHead, verify_consistency};
@@ -242,4 +243,50 @@ fn go_refuses_what_was_altered() {
     }
     log.assert_refused_with_altered("checkpoint.old", 14);
     log.assert_accepted();
+}
+
+/// A batch as the other program reads it: root, then commitment and path of each member.
+fn batch_text(count: u32) -> String {
+    let commitment = |i: u32| {
+        let facts = FileFacts { bytes: u64::from(i), algorithm: FileHash::Blake3, hash: [0x11; 32] };
+        facts.commit(&[7; 32])
+    };
+    let commitments: Vec<_> = (0..count).map(commitment).collect();
+    let tree = BatchTree::new(&commitments);
+    let mut text = BASE64.encode(tree.root().0) + "\n";
+    for (i, commitment) in (0..).zip(&commitments) {
+        let path = tree.path(i).into_iter().map(|hash| " ".to_owned() + &BASE64.encode(hash.0));
+        text += &(BASE64.encode(commitment) + &path.collect::<String>() + "\n");
+    }
+    text
+}
+
+fn check_batch(text: &str) -> Output {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    Command::new(program()).arg("batch").arg(file.path()).output().unwrap()
+}
+
+#[test]
+fn go_agrees_on_root_and_paths_of_batches_and_refuses_altered_ones() {
+    for count in (1..=33).chain([64, 100, 255, 1_000]) {
+        let output = check_batch(&batch_text(count));
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said == format!("{count} members\n"), "{count}: {said}");
+    }
+    let good = batch_text(21);
+    let lines: Vec<_> = good.lines().map(|line| line.split(' ').collect::<Vec<_>>()).collect();
+    for (line, word) in [(0, 0), (1, 0), (1, 1), (9, 5), (21, 0), (21, 2)] {
+        let mut altered: Vec<Vec<String>> =
+            lines.iter().map(|line| line.iter().map(|word| (*word).to_owned()).collect()).collect();
+        let word = &mut altered[line][word];
+        let mut bytes = BASE64.decode(&*word).unwrap();
+        bytes[3] ^= 1;
+        *word = BASE64.encode(bytes);
+        let text: String = altered.iter().map(|line| line.join(" ") + "\n").collect();
+        let output = check_batch(&text);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.starts_with("refused: "), "line {line}: {said}");
+    }
 }

@@ -14,6 +14,7 @@ use crate::genesis::{
     GENESIS_BYTES_MAX, GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters,
     REPUTATION_WINDOW_ROUNDS, ValidatorEntry,
 };
+use crate::types::Rules;
 
 /// Value of `format` in a file of public keys.
 pub const PUBLIC_KEYS_FORMAT: &str = "salus-public-keys/1";
@@ -274,6 +275,7 @@ fn new(args: &NewArgs, out: &mut dyn Write) -> Result<(), CliError> {
                 .leaders_per_round
                 .unwrap_or_else(|| defaults.leaders_per_round.min(most_leaders)),
             reputation_window_rounds: args.reputation_window_rounds,
+            rules: Rules::NEWEST,
             ..defaults
         },
         validators,
@@ -328,11 +330,11 @@ fn show(genesis: &Genesis, out: &mut dyn Write) -> Result<(), CliError> {
     writeln!(out, "network    {}, id {}", file.network, genesis.network())?;
     writeln!(out, "origin     {}", genesis.origin())?;
     writeln!(out, "created    {} ms after 1970-01-01", file.created_ms)?;
-    let Parameters { checkpoint_interval_ms, gc_depth, leaders_per_round, reputation_window_rounds } =
+    let Parameters { checkpoint_interval_ms, gc_depth, leaders_per_round, reputation_window_rounds, rules } =
         genesis.parameters();
     writeln!(
         out,
-        "rules      a checkpoint every {checkpoint_interval_ms} ms, {leaders_per_round} leaders a round, \
+        "rules      {rules}; a checkpoint every {checkpoint_interval_ms} ms, {leaders_per_round} leaders a round, \
          {gc_depth} rounds kept, reputation over {reputation_window_rounds} rounds"
     )?;
     writeln!(
@@ -420,8 +422,11 @@ mod tests {
         assert_eq!(genesis.file().members[0].name, "Clinic, North");
         assert_eq!(genesis.file().members[0].root_key, key(99));
         assert_eq!(genesis.file().validators[3].log_key, key(34));
-        let expected =
-            Parameters { reputation_window_rounds: REPUTATION_WINDOW_ROUNDS, ..Parameters::default() };
+        let expected = Parameters {
+            reputation_window_rounds: REPUTATION_WINDOW_ROUNDS,
+            rules: Rules::NEWEST,
+            ..Parameters::default()
+        };
         assert_eq!(genesis.parameters(), expected);
         let path = path.display().to_string();
         let shown = execute(&["salus", "genesis", "show", &path].map(String::from)).unwrap();

@@ -9,8 +9,10 @@
     reason = "commands read and write the files that they are given, and look at the clock"
 )]
 
+pub mod anchor;
 pub mod bench;
 pub mod demo;
+mod desk;
 mod error;
 mod files;
 pub mod genesis;
@@ -56,6 +58,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Anchor files as they are: hash them, put them on the ledger in batches, and keep a proof of each
+    Anchor(Box<anchor::AnchorArgs>),
     /// Measure what this machine verifies, hashes, logs and makes final
     Bench(bench::BenchArgs),
     /// Run a network of validators here, make a hospital's day final on it, and prove a record
@@ -96,6 +100,7 @@ pub fn run() -> ExitCode {
 
 fn execute(command: Command, out: &mut dyn std::io::Write) -> Result<(), CliError> {
     match command {
+        Command::Anchor(args) => anchor::run(&args, out),
         Command::Bench(args) => bench::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Genesis(args) => genesis::run(args, out),

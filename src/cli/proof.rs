@@ -10,7 +10,7 @@ use super::node_client::NodeClient;
 use super::signer_state::load_vault;
 use super::submit::read_events;
 use super::{CliError, files, genesis};
-use crate::proof::bundle::{Opening, ProofBundle, Verified};
+use crate::proof::bundle::{Opening, ProofBundle, Shown, Verified};
 use crate::types::{LeafIndex, TxId};
 
 /// Largest file that a resource is looked for in.
@@ -134,5 +134,5 @@ fn opening(verified: &Verified, vault: &Path, resources: &Path) -> Result<Openin
         .ok_or_else(|| CliError::unable(format!("{} does not hold {name}", resources.display())))?;
     let resource =
         serde_json::from_slice(&event.canonical).map_err(|error| CliError::unable(error.to_string()))?;
-    Ok(Opening { key: entry.commitment_key, resource })
+    Ok(Opening { key: entry.commitment_key, shown: Shown::Resource(resource) })
 }

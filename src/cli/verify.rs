@@ -1,19 +1,24 @@
 //! `salus verify`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::hash::hash_file;
 use super::{CliError, files, genesis};
-use crate::proof::bundle::{BUNDLE_BYTES_MAX, verify_bundle};
+use crate::proof::batch::FileFacts;
+use crate::proof::bundle::{BUNDLE_BYTES_MAX, ShownMember, Verified, verify_bundle};
 
 const EXAMPLES: &str = "\
 EXAMPLES
   Check a proof, on any machine, without any network:
       salus verify record.proof --genesis genesis.json
+  Check a file against the proof that `salus anchor` wrote of it:
+      salus verify export.proofs/17-00003.proof --genesis genesis.json --file export/a.json
 
-  Exit code 0: it holds. 1: it does not hold. 2: a file cannot be read.";
+  Exit code 0: it holds. 1: it does not hold, or the file is another one. 2: a file cannot be read,
+  or the proof shows none to compare it with.";
 
 /// Check a proof bundle against the genesis file alone.
 #[derive(Debug, Clone, Args)]
@@ -25,16 +30,49 @@ pub struct VerifyArgs {
     /// Genesis file of the network, from a source that you trust: it names the validators whose signatures count
     #[arg(long, value_name = "FILE")]
     pub genesis: PathBuf,
+    /// File that has to be the one that the proof shows; its name does not matter
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
 }
 
 /// Prints in one line what holds and who signed, or fails with what does not hold.
 pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let genesis = genesis::load(&args.genesis)?;
     let bytes = files::read(&args.bundle, BUNDLE_BYTES_MAX)?;
-    match verify_bundle(&bytes, &genesis) {
-        Ok(verified) => Ok(writeln!(out, "holds: {verified}")?),
-        Err(error) => Err(CliError::DoesNotHold(format!("{} does not hold: {error}", args.bundle.display()))),
+    let verified = verify_bundle(&bytes, &genesis).map_err(|error| {
+        CliError::DoesNotHold(format!("{} does not hold: {error}", args.bundle.display()))
+    })?;
+    if let Some(file) = &args.file {
+        compare(&verified, &args.bundle, file)?;
     }
+    writeln!(out, "holds: {verified}")?;
+    if let Some(file) = &args.file {
+        writeln!(out, "holds: {} is that file", file.display())?;
+    }
+    Ok(())
+}
+
+/// Whether a file is the one that a bundle shows.
+fn compare(verified: &Verified, bundle: &Path, path: &Path) -> Result<(), CliError> {
+    let Some(ShownMember { file: shown, .. }) = verified.member else {
+        return Err(CliError::unable_hint(
+            format!("{} holds, but shows no file to compare {} with", bundle.display(), path.display()),
+            "proofs of files are those that `salus anchor` writes",
+        ));
+    };
+    let FileFacts { bytes, algorithm, hash } = shown;
+    let found = hash_file(path, algorithm.into())?;
+    let refuse = |why: String| {
+        Err(CliError::DoesNotHold(format!("{} is not the file that was anchored: {why}", path.display())))
+    };
+    if found.bytes != bytes {
+        return refuse(format!("it has {} bytes, the anchored one {bytes}", found.bytes));
+    }
+    if found.hash != hash {
+        let (name, found, hash) = (algorithm.name(), hex::encode(found.hash), hex::encode(hash));
+        return refuse(format!("its {name} is {found}, that of the anchored one {hash}"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -76,8 +114,11 @@ mod tests {
     #[test]
     fn what_does_not_hold_and_what_cannot_be_read_have_different_exit_codes() {
         let dir = tempfile::tempdir().unwrap();
-        let args =
-            VerifyArgs { bundle: dir.path().join("record.proof"), genesis: dir.path().join("genesis.json") };
+        let args = VerifyArgs {
+            bundle: dir.path().join("record.proof"),
+            genesis: dir.path().join("genesis.json"),
+            file: None,
+        };
         let mut out = Vec::new();
         let mut refused = || {
             let error = run(&args, &mut out).unwrap_err();

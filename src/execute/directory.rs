@@ -1,10 +1,10 @@
 //! The registered keys, shared between the executor, which writes, and the pipeline, which reads.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::ReplayWindow;
-use crate::types::{KeyId, OrgId, Roles, TimestampMs};
+use crate::types::{KeyId, OrgId, Roles, Rules, TimestampMs};
 
 /// One registered key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,20 +34,37 @@ impl KeyEntry {
 /// Keys by organisation and number.
 pub type KeyMap = BTreeMap<(OrgId, KeyId), KeyEntry>;
 
-/// A handle on the registered keys. Clones share them.
+/// A handle on the registered keys, and on the rules by which the executor reads transactions. Clones share them.
 ///
 /// The executor's view of a commit decides; whoever reads ahead of it reads advice that may be a few commits old. Only
 /// what never changes, the public key under a number, may be relied on.
 #[derive(Debug, Clone, Default)]
 pub struct KeyDirectory {
     keys: Arc<RwLock<KeyMap>>,
+    rules: Arc<OnceLock<Rules>>,
 }
 
 impl KeyDirectory {
     /// Over keys that are known from the start.
     #[must_use]
     pub fn new(keys: KeyMap) -> Self {
-        Self { keys: Arc::new(RwLock::new(keys)) }
+        Self { keys: Arc::new(RwLock::new(keys)), rules: Arc::default() }
+    }
+
+    /// The rules of the network, by which transactions are decoded. Until an executor was opened over this, the newest: what is
+    /// called invalid ahead of the executor stays so, and it may know better.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.rules.get().copied().unwrap_or(Rules::NEWEST)
+    }
+
+    /// Says which rules the network has. For the executor alone, when it is opened.
+    ///
+    /// # Panics
+    /// If it was said before, and otherwise: a directory belongs to one network.
+    pub fn set_rules(&self, rules: Rules) {
+        let held = *self.rules.get_or_init(|| rules);
+        assert_eq!(held, rules, "one directory of keys for two networks");
     }
 
     /// Looks at all keys. Writers wait meanwhile: copy what is needed and return.

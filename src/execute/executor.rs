@@ -83,6 +83,7 @@ impl<S: Store> Executor<S> {
         if planted::is(Bug::ReplayWindowLost) {
             keys.values_mut().for_each(|entry| entry.window = ReplayWindow::new());
         }
+        directory.set_rules(genesis.rules());
         directory.write(|held| *held = keys);
         Ok(Self {
             store,

@@ -2,7 +2,8 @@
 //!
 //! Checks run in this order, and the first that fails names the [`SkipReason`]:
 //!
-//! 1. it decodes (`Malformed`) and is of this network (`WrongNetwork`), and so does its body (`Malformed`);
+//! 1. it decodes, as a kind that the network's rules know (`Malformed`), and is of this network (`WrongNetwork`), and its body
+//!    decodes (`Malformed`);
 //! 2. its key is registered and active at block time (`UnknownKey`), and the signature verifies under it (`BadSignature`);
 //! 3. (org, key, seq) is unused and within the window (`Replayed`; a transaction that was itself executed before is a
 //!    duplicate instead);
@@ -39,8 +40,8 @@ use crate::genesis::Genesis;
 use crate::limits::{KEYS_PER_ORG_MAX, TRANSACTION_TIME_SKEW_MS_MAX};
 use crate::types::{
     AccessLog, Body, CommitIndex, ConsentGrant, ConsentRevoke, Digest, Envelope, KeyAdd, KeyId, Kind,
-    LeafIndex, NetworkId, OrgAdmit, OrgId, RecordAnchor, Roles, STUB_BYTES, Stub, TimestampMs, Transaction,
-    TxId, stub_hashes,
+    LeafIndex, NetworkId, OrgAdmit, OrgId, RecordAnchor, Roles, Rules, STUB_BYTES, Stub, TimestampMs,
+    Transaction, TxId, stub_hashes,
 };
 
 /// Number of an organisation's root key.
@@ -52,6 +53,8 @@ const GRANTEE_ORG: u8 = 1;
 #[derive(Debug, Clone)]
 pub(super) struct Constants {
     network: NetworkId,
+    /// Kinds that they do not know are as malformed as bytes that stand for nothing.
+    rules: Rules,
     tx: Domain,
     consent: Domain,
     possession: Domain,
@@ -65,6 +68,7 @@ impl Constants {
         let network = genesis.network();
         Self {
             network,
+            rules: genesis.rules(),
             tx: Domain::new(Purpose::Tx, network),
             consent: Domain::new(Purpose::Consent, network),
             possession: Domain::new(Purpose::Possession, network),
@@ -82,7 +86,7 @@ impl Constants {
 /// The role that a kind asks of the key.
 fn role_of(kind: Kind) -> Roles {
     match kind {
-        Kind::RecordAnchor => Roles::RECORD,
+        Kind::RecordAnchor | Kind::RecordBatch => Roles::RECORD,
         Kind::ConsentGrant | Kind::ConsentRevoke => Roles::CUSTODIAN,
         Kind::AccessLog => Roles::ACCESS,
         Kind::KeyAdd => Roles::ROOT,
@@ -191,8 +195,9 @@ impl<'a, S: Store> Commit<'a, S> {
     fn block(&mut self, block: &CommittedBlock) -> Result<BlockOutcome, StorageError> {
         let n = block.payload.len();
         assert_eq!(n, block.verdicts.len(), "one verdict for each transaction of {}", block.reference);
-        let decoded: Vec<Option<Transaction>> =
-            (0..n).map(|index| Transaction::decode(block.payload.transaction_bytes(index)).ok()).collect();
+        let decode =
+            |index| Transaction::decode(block.payload.transaction_bytes(index), self.constants.rules);
+        let decoded: Vec<Option<Transaction>> = (0..n).map(|index| decode(index).ok()).collect();
         // Ahead for all of them, since many are hashed faster together than those alone that are executed.
         let mut stub_hashes = stub_hashes(decoded.iter().flatten()).into_iter();
         let mut outcomes = Vec::with_capacity(n);
@@ -266,6 +271,8 @@ impl<'a, S: Store> Commit<'a, S> {
         let mut violation = false;
         match body {
             Body::RecordAnchor(body) => self.record_anchor(sent, &body, leaf)?,
+            // The decoder has bounded its count, and it rests on nothing that is in the state.
+            Body::RecordBatch(_) => {}
             Body::ConsentGrant(body) => self.consent_grant(sent, body, leaf)?,
             Body::ConsentRevoke(body) => self.consent_revoke(sent, &body, leaf)?,
             Body::AccessLog(body) => violation = self.is_violation(sent, &body)?,

@@ -144,6 +144,9 @@ pub const CLASS_PROVENANCE: u8 = 2;
 /// Class of a study, and of the link of a subject to a study.
 pub const CLASS_RESEARCH: u8 = 3;
 
+/// Class of files that are anchored as they are, without a look into them.
+pub const CLASS_FILES: u8 = 4;
+
 /// Algorithm of a commitment: HMAC-SHA-256 over RFC 8785 JSON.
 pub const COMMIT_HMAC_SHA256_JCS: u8 = 1;
 /// Days that a record is kept where the network's policy says nothing else: ten years.

@@ -119,7 +119,7 @@ fn verify(key: &[u8; 32], domain: &Domain, message: &[u8], signature: &[u8; 64])
 
 fn role(kind: Kind) -> Roles {
     match kind {
-        Kind::RecordAnchor => Roles::RECORD,
+        Kind::RecordAnchor | Kind::RecordBatch => Roles::RECORD,
         Kind::ConsentGrant | Kind::ConsentRevoke => Roles::CUSTODIAN,
         Kind::AccessLog => Roles::ACCESS,
         Kind::KeyAdd => Roles::ROOT,
@@ -171,7 +171,7 @@ fn every_transaction_is_signed_by_a_key_that_an_earlier_stage_registered_for_it(
                 assert_eq!(org, envelope.org, "the custodian that granted");
                 assert!(verify(&key, &domain(Purpose::Consent), &revoke.sealed_bytes(), &signature));
             }
-            Body::RecordAnchor(_) | Body::AccessLog(_) => {}
+            Body::RecordAnchor(_) | Body::RecordBatch(_) | Body::AccessLog(_) => {}
         }
     }
 }
@@ -193,7 +193,8 @@ fn second_versions_name_the_leaf_of_the_first_in_every_copy() {
         .iter()
         .filter_map(|(_, prepared)| match body(prepared) {
             Body::RecordAnchor(anchor) => anchor.prev.map(|prev| (prev, prepared.document.clone().unwrap())),
-            Body::ConsentGrant(_)
+            Body::RecordBatch(_)
+            | Body::ConsentGrant(_)
             | Body::ConsentRevoke(_)
             | Body::AccessLog(_)
             | Body::KeyAdd(_)
@@ -246,7 +247,7 @@ fn commitments_open_with_the_vault_and_the_resource() {
             Body::ConsentGrant(body) => body.commit,
             Body::ConsentRevoke(body) => body.commit,
             Body::AccessLog(body) => body.commit,
-            Body::KeyAdd(_) | Body::OrgAdmit(_) => continue,
+            Body::RecordBatch(_) | Body::KeyAdd(_) | Body::OrgAdmit(_) => continue,
         };
         let name = prepared.document.as_ref().unwrap();
         let entry = gateway.vault().version(name).unwrap();
@@ -311,7 +312,11 @@ fn accesses_name_a_consent_only_where_one_is_needed_and_given() {
                 assert_eq!(access.break_glass, access.purpose == 3);
                 *seen.entry((access.purpose, access.consent.is_some())).or_insert(0) += 1;
             }
-            Body::RecordAnchor(_) | Body::ConsentRevoke(_) | Body::KeyAdd(_) | Body::OrgAdmit(_) => {}
+            Body::RecordAnchor(_)
+            | Body::RecordBatch(_)
+            | Body::ConsentRevoke(_)
+            | Body::KeyAdd(_)
+            | Body::OrgAdmit(_) => {}
         }
     }
     // 180 for treatment and 4 in an emergency without; of 16 for research, 8 patients gave a broad consent.
@@ -383,6 +388,7 @@ fn an_access_to_another_sites_record_names_consent_and_origin() {
                 }
                 Body::ConsentGrant(_)
                 | Body::RecordAnchor(_)
+                | Body::RecordBatch(_)
                 | Body::ConsentRevoke(_)
                 | Body::AccessLog(_)
                 | Body::KeyAdd(_)

@@ -1,8 +1,10 @@
 //! What the organisation keeps to itself: without it, what the ledger holds says nothing.
 //!
 //! For each version of each resource one commitment key, the transaction that carried the commitment and, once that is
-//! final, its leaf; for each consent and grantee a random handle and the patient's one-time key. Held in memory, written as
+//! final, its leaf; for each file of a batch one commitment key, and for each batch what became of it; for each consent and grantee a random handle and the patient's one-time key. Held in memory, written as
 //! lines of JSON. Deleting an entry makes its commitment unopenable for ever.
+
+mod batches;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +16,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::entropy::{Entropy, EntropyError};
 use crate::genesis::HexKey;
 use crate::types::{LeafIndex, OrgId, TxId};
+use batches::{BatchLine, FileLine};
 
-/// Longest line of a vault file, in bytes.
-pub const VAULT_LINE_BYTES_MAX: usize = 4_096;
+pub use batches::{BatchEntry, BatchMember, BatchTerms, FileEntry, FileName};
+
+/// Longest line of a vault file, in bytes: one with the longest path that a system opens.
+pub const VAULT_LINE_BYTES_MAX: usize = 32 << 10;
 
 /// Names one version of one resource. It holds a FHIR id: not for the ledger, nor for logs outside of the organisation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -108,6 +113,12 @@ pub enum VaultError {
         /// What is wrong.
         why: String,
     },
+    /// A path that does not fit a line of its file.
+    #[error("a path of {0} bytes is too long for the vault")]
+    LongPath(usize),
+    /// A batch whose files it does not hold as they were.
+    #[error("the vault does not hold all files of batch {0}: it was altered, and cannot open the batch")]
+    Batch(String),
     /// No random bytes.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -120,6 +131,9 @@ pub struct Vault {
     consents: BTreeMap<ConsentName, ConsentEntry>,
     /// Versions whose transaction has no leaf yet.
     pending: BTreeMap<TxId, VersionName>,
+    files: BTreeMap<FileName, FileEntry>,
+    /// By their roots.
+    batches: BTreeMap<[u8; 32], BatchEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -140,6 +154,8 @@ enum Line {
         handle: HexKey,
         patient_seed: HexKey,
     },
+    File(FileLine),
+    Batch(BatchLine),
 }
 
 impl Vault {
@@ -256,7 +272,9 @@ impl Vault {
             handle: HexKey(entry.handle),
             patient_seed: HexKey(entry.patient_seed),
         });
-        versions.chain(consents).map(|line| {
+        let files = self.file_lines().map(Line::File);
+        let batches = self.batch_lines().map(Line::Batch);
+        versions.chain(consents).chain(files).chain(batches).map(|line| {
             let mut text = serde_json::to_string(&line)?;
             text.push('\n');
             Ok(text)
@@ -294,6 +312,8 @@ impl Vault {
                 let entry = ConsentEntry { handle: handle.0, patient_seed: patient_seed.0 };
                 self.consents.insert(name, entry);
             }
+            Line::File(file) => self.take_file(file).map_err(refuse)?,
+            Line::Batch(batch) => self.take_batch(batch).map_err(refuse)?,
         }
         Ok(())
     }
@@ -369,7 +389,8 @@ mod tests {
         vault.decode_line(1, &lines[0]).unwrap();
         let error = vault.decode_line(2, &lines[0]).unwrap_err();
         assert_eq!(error.to_string(), "vault line 2: DocumentReference/a/_history/1 appears twice");
-        for bad in ["{", "{}", &lines[1].replace("version", "wersion"), &lines[1][..40], &"x".repeat(5_000)] {
+        for bad in ["{", "{}", &lines[1].replace("version", "wersion"), &lines[1][..40], &"x".repeat(40_000)]
+        {
             assert!(matches!(vault.decode_line(5, bad), Err(VaultError::Line { line: 5, .. })), "{bad}");
         }
     }

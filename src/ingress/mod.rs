@@ -58,7 +58,7 @@ pub fn admit(
     now: TimestampMs,
     keys: &KeyDirectory,
 ) -> Result<PendingTx, ClientError> {
-    let transaction = Transaction::decode(bytes)?;
+    let transaction = Transaction::decode(bytes, keys.rules())?;
     let envelope = *transaction.envelope();
     if envelope.network != network {
         return Err(ClientError::WrongNetwork { found: envelope.network, expected: network });

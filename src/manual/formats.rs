@@ -34,6 +34,7 @@
 //! | kind | code | body |
 //! |---|---|---|
 //! | RECORD_ANCHOR | 1 | `commit32 prev8 class1 alg1 retain4`; prev 2^64 − 1 for none; retain in days |
+//! | RECORD_BATCH | 2 | `root32 count4 class1 alg1 retain4`; count from 1 to 65,536; by rules 2 and later |
 //! | CONSENT_GRANT | 3 | `handle32 commit32 grantee_kind1 grantee4 n1 flags1 {effect1 purpose2 category2 from4 to4}*`, n from 1 to 16, effect 0 deny, 1 permit, times in seconds, purpose and category 0xffff for any; with flag 1 then `key32 signature64` of the patient |
 //! | CONSENT_REVOKE | 4 | `handle32 effective8 reason1 commit32`, then the patient's `signature64` or nothing |
 //! | ACCESS_LOG | 5 | `commit32 consent32 category2 purpose1 action1 outcome1 occurred8 origin4 flags1`; consent zero for none; action one of `C R U D E`, outcome one of 0 4 8 12, as FHIR AuditEvent; flag 1 is break-glass |
@@ -41,6 +42,31 @@
 //! | ORG_ADMIT | 13 | `org4 kind1 name64 root32 region2 policy32`; the name is UTF-8, padded with zeros |
 //!
 //! Roles are bits: 1 root, 2 record, 4 custodian, 8 access, 16 govern.
+//!
+//! **Root of a batch**: that of the RFC 9162 tree (SHA-256) of `count` leaves in the order of the members. The data of a leaf is a
+//! commitment's 32 bytes and nothing else: leaf = SHA-256(0x00 ‖ commitment32), node = SHA-256(0x01 ‖ left32 ‖ right32).
+//!
+//! # Rules
+//! Which kinds a network knows is part of what it decides: were one known to some validators and not to others, these would
+//! skip what those execute, and the states would part. So the genesis file says it, in `parameters.rules`:
+//!
+//! | rules | what they add | in the file |
+//! |---|---|---|
+//! | 1 | RECORD_ANCHOR, CONSENT_GRANT, CONSENT_REVOKE, ACCESS_LOG, KEY_ADD, ORG_ADMIT | nothing: files made before there were others keep their bytes and their network id |
+//! | 2 | RECORD_BATCH | `"rules": 2` |
+//!
+//! A program that knows more than a network's rules treats the rest as one does that has never heard of it: a kind of later rules
+//! is a byte that stands for nothing, its transaction is refused at the door, and in a block it is skipped as malformed, keeps
+//! nothing and counts for its proposer as such. One that knows less does not start, and says so (one from before there were rules
+//! says that the key is unknown). New networks are made with the newest. A further kind takes a code, rules of the next number ([`crate::types::Rules`],
+//! [`crate::types::Kind::since`]) and a line here.
+//!
+//! *Why not while a network runs.* Versions of the protocol change that way ([`super::protocol`]): they decide how
+//! blocks travel, each validator may switch when it sees that the others can, and that they do so at different moments shows in
+//! nothing. Rules decide what a block means, so all have to switch at one place in the order. That takes an entry in the order
+//! that says from which commit on, a vote on it that the governance of this version does not have, and validators that are not
+//! upgraded by then have to stop rather than go on by themselves. Until there is a use for that, a network that wants new
+//! rules is a new network.
 //!
 //! # Block
 //! **Header**: `ver1 epoch4 round8 author2 time8 n1 {block42}* n_tx4 payload_len4 payload_root32 n_sys2 {len2 message}*`, then
@@ -84,6 +110,25 @@
 //! cosigned (`cosignature/v1`, type 0x04) by `<network>/<validator>`. **Proof bundle**: `proof.json`, see
 //! [`crate::proof::bundle`].
 //!
+//! # Proof bundle
+//! JSON, at most 1 MiB, unknown and repeated keys are errors. `format` is `salus-proof/1`; `transaction`, `stub`,
+//! `inclusionPath` (64 hashes at most), `checkpoint`, in base64 but for the note; `leafIndex`, `treeSize`. With an `opening`,
+//! which the holder adds, it shows what was anchored, in one of two forms:
+//!
+//! ```text
+//! {"key":"<32 bytes>","resource":{…}}
+//! {"key":"<32 bytes>","file":{"algorithm":"blake3","bytes":7,"hash":"<64 digits>"},
+//!  "batch":{"commitment":"<32 bytes>","index":3,"count":40,"inclusionPath":["<32 bytes>",…]}}
+//! ```
+//!
+//! | form | of | holds if |
+//! |---|---|---|
+//! | resource | a transaction that carries its commitment | HMAC-SHA-256(key, `"salus/commitment/fhir-r4/v1\0"` ‖ RFC 8785 of the resource) is that commitment; of RECORD_ANCHOR with alg 1 |
+//! | file | RECORD_BATCH with alg 2 | `count` is the transaction's; the path (16 hashes at most) leads from the leaf of `commitment` at `index` to its root; HMAC-SHA-256(key, `"salus/commitment/file/v1\0"` ‖ `bytes8 algorithm1 hash32`) is `commitment`, algorithm 1 BLAKE3, 2 SHA-256 |
+//!
+//! A file's name is in none of it. `salus anchor` keeps it in `proofs.json` beside the bundles: `{"format":"salus-proofs/1",
+//! "network":"<16 digits>","proofs":[…]}` with an entry `{"hash","index","leaf","path","proof","transaction"}` to a line.
+//!
 //! # Manifest
 //! What `salus hash` writes: UTF-8, RFC 8785 but for line breaks that put each entry on a line of its own.
 //!
@@ -97,7 +142,7 @@
 //! `algorithm` is `blake3` or `sha256`. Entries ascend by the bytes of their paths, each path once; a symbolic link is listed by
 //! its target. `root` is that of the RFC 9162 tree whose leaves are the entries, each without comma and line break: one hash for
 //! everything, from which a path of hashes proves a single file. Hashes without a key do not go on the ledger
-//! ([`super::records`]): what can be anchored of a manifest is a commitment to it.
+//! ([`super::records`]): `salus anchor` puts commitments to the files there.
 //!
 //! # State
 //! A binary Merkle trie over 32-byte keys ([`crate::execute::StateProof`]):

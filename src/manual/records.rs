@@ -23,6 +23,7 @@
 //! | kind | role | rule of its own |
 //! |---|---|---|
 //! | RECORD_ANCHOR | record | `prev`, if given, is the latest version of a record of the same organisation, and is replaced once |
+//! | RECORD_BATCH | record | none: 1 to 65,536 commitments under one root, by networks of rules 2 ([`super::formats`]) |
 //! | CONSENT_GRANT | custodian | a new handle that is not zero; the grantee is an active organisation; the patient's signature, where there is one, verifies |
 //! | CONSENT_REVOKE | custodian | the consent is there and not revoked; by the organisation that granted it, or by any but the grantee with the patient's signature. Final |
 //! | ACCESS_LOG | access | none: it is always recorded, and flagged as a **violation** if it names a consent that does not permit it, unless it is flagged as break-glass |
@@ -33,6 +34,18 @@
 //! provision that permits matches purpose, category and time while none that denies does.
 //! An access is recorded whatever it is: to refuse it would hide it.
 //!
+//! **A batch** takes one leaf, whatever it holds. It is neither a version of a record nor the head of a chain: it replaces
+//! nothing, nothing replaces it, and two batches may hold the same. Its files are committed to by length and hash under
+//! keys of their own ([`crate::proof::batch`]), so whoever is given the proof of one file learns nothing of the others but that
+//! there are `count`. What it tells everybody is organisation, time, class, retention and that number; a site that finds the
+//! number too much splits its files otherwise. The program does not look into the files: what they hold is for who anchors them to answer.
+//!
+//! *Erasure and holds* (not built yet) concern a batch as they concern every leaf: ERASE names the leaf and takes the transaction
+//! away with its root, so none of its members can be proved any more, and HOLD keeps it. They cannot pick a member. To let go
+//! of one file alone its commitment key is destroyed, in the vault and with its proof: the commitment is noise then. The proofs of
+//! the others still hold; but a vault without that key cannot make them again, so they have to be kept. What has to be
+//! erased at different times is better not put into one batch.
+//!
 //! # States
 //! record: latest → replaced · consent: in force → revoked, or over by its provisions' times · key: active between `from` and
 //! `to` · organisation: voted for → active. Keys, consents, organisations and votes are in the authenticated state, whose root is
@@ -40,10 +53,11 @@
 //!
 //! # What can be proved offline
 //! From one file and the genesis file: that a transaction is in the log, at which place, and which validators signed for it;
-//! with the opening from the holder's vault, that it is a commitment to *this* resource. From two checkpoints: that the
-//! log of then is a beginning of the log of now. From a key's numbers: that nothing in between was withheld.
+//! with the opening from the holder's vault, that it is a commitment to *this* resource, or that *this* file is one of a batch.
+//! From two checkpoints: that the log of then is a beginning of the log of now. From a key's numbers: that nothing in between
+//! was withheld.
 //!
 //! # What is not built yet
-//! Batches of records and accesses, erasure and its acknowledgements, holds, key rotation and revocation, studies and datasets,
+//! Batches of accesses, erasure and its acknowledgements, holds, key rotation and revocation, studies and datasets,
 //! governance beyond admissions. The format keeps their places: their kinds have codes, and leaves are stubs that
 //! say nothing once a transaction's bytes are gone.

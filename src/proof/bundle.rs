@@ -1,8 +1,10 @@
 //! Proof bundles: one file, `proof.json`, that shows offline that a transaction is in the log and who vouches for it.
 //!
 //! A verifier needs the bundle and the genesis file, nothing else. With the opening, which only the holder of the record can
-//! make, the bundle also shows which resource was anchored. Whether the sender's key had signed the transaction was checked
+//! make, the bundle also shows what was anchored: a resource, or one file of a batch ([`super::batch`]). Whether the sender's key had signed the transaction was checked
 //! by the validators before they executed it, so the bundle does not carry the key.
+
+mod opening;
 
 use std::fmt;
 
@@ -11,11 +13,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::opening::{Member, Opening, Shown, ShownMember};
+use self::opening::{Opened, OpeningFile, open};
 use super::checkpoint::{CertifiedCheckpoint, CheckpointKeys, verify_checkpoint};
-use super::commitment::{FHIR_R4_DOMAIN, canonical_json, commit};
 use super::error::ProofError;
 use super::merkle::{PATH_HASHES_MAX, leaf_hash, verify_inclusion};
-use super::strict_json::StrictJson;
 use super::tlog_proof::TlogProof;
 use crate::committee::Committee;
 use crate::genesis::Genesis;
@@ -28,24 +30,6 @@ use crate::types::{
 pub const BUNDLE_FORMAT: &str = "salus-proof/1";
 /// Largest bundle.
 pub const BUNDLE_BYTES_MAX: usize = 1 << 20;
-/// Commitment algorithm of a record anchor: HMAC-SHA-256 over RFC 8785 JSON.
-const COMMITMENT_HMAC_JCS: u8 = 1;
-
-/// What the holder of a record adds to show which resource was anchored.
-#[derive(Clone, PartialEq)]
-pub struct Opening {
-    /// Key of the commitment.
-    pub key: [u8; 32],
-    /// The resource, as JSON.
-    pub resource: serde_json::Value,
-}
-
-impl fmt::Debug for Opening {
-    /// Neither key nor resource: both are health data.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Opening(…)")
-    }
-}
 
 /// Content of a proof bundle, not verified.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,13 +65,6 @@ struct BundleFile {
     opening: Option<OpeningFile>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct OpeningFile {
-    key: String,
-    resource: StrictJson,
-}
-
 impl ProofBundle {
     /// The file's bytes.
     ///
@@ -102,10 +79,7 @@ impl ProofBundle {
             tree_size: self.tree_size,
             inclusion_path: self.inclusion_path.iter().map(|hash| BASE64.encode(hash.0)).collect(),
             checkpoint: self.checkpoint.clone(),
-            opening: self.opening.as_ref().map(|opening| OpeningFile {
-                key: BASE64.encode(opening.key),
-                resource: StrictJson(opening.resource.clone()),
-            }),
+            opening: self.opening.as_ref().map(OpeningFile::from),
         };
         let mut bytes =
             serde_json::to_vec_pretty(&file).map_err(|error| ProofError::Json(error.to_string()))?;
@@ -128,12 +102,7 @@ impl ProofBundle {
         if file.inclusion_path.len() > PATH_HASHES_MAX {
             return Err(ProofError::Part { part: "inclusionPath", expected: "at most 64 hashes" });
         }
-        let opening = match file.opening {
-            Some(OpeningFile { key, resource: StrictJson(resource) }) => {
-                Some(Opening { key: array("opening.key", "32 bytes", &key)?, resource })
-            }
-            None => None,
-        };
+        let opening = file.opening.map(Opening::try_from).transpose()?;
         Ok(Self {
             transaction,
             stub: array("stub", "54 bytes", &file.stub)?,
@@ -159,9 +128,14 @@ impl ProofBundle {
         }
     }
 
+    /// Checks what the bundle opens, if it opens anything, against a body alone: that of a bundle which was verified without it.
+    pub fn verify_opening(&self, body: &Body) -> Result<(), ProofError> {
+        self.opening.as_ref().map_or(Ok(()), |opening| open(body, opening).map(|_| ()))
+    }
+
     /// Checks every part of the bundle against the others and against the genesis file.
     pub fn verify(&self, genesis: &Genesis) -> Result<Verified, ProofError> {
-        let tx = Transaction::decode(Bytes::copy_from_slice(&self.transaction))
+        let tx = Transaction::decode(Bytes::copy_from_slice(&self.transaction), genesis.rules())
             .map_err(ProofError::Transaction)?;
         if tx.envelope().network != genesis.network() {
             let (found, expected) = (tx.envelope().network, genesis.network());
@@ -179,7 +153,12 @@ impl ProofBundle {
         let leaf = leaf_hash(&self.stub);
         verify_inclusion(&leaf, self.leaf_index.0, head.size, &self.inclusion_path, &head.root)
             .map_err(ProofError::Inclusion)?;
-        let resource = self.opening.as_ref().map(|opening| open(&body, opening)).transpose()?;
+        let (resource, member) =
+            match self.opening.as_ref().map(|opening| open(&body, opening)).transpose()? {
+                Some(Opened::Resource(resource)) => (Some(resource), None),
+                Some(Opened::Member(member)) => (None, Some(member)),
+                None => (None, None),
+            };
         Ok(Verified {
             tx_id: tx.id(),
             body,
@@ -189,6 +168,7 @@ impl ProofBundle {
             stake: checkpoint.stake,
             committee: keys.committee().clone(),
             resource,
+            member,
         })
     }
 }
@@ -223,26 +203,6 @@ fn check_stub(stub: &Stub, tx: &Transaction) -> Result<(), ProofError> {
     Ok(())
 }
 
-/// Checks that key and resource give the body's commitment; returns the resource in canonical form.
-fn open(body: &Body, opening: &Opening) -> Result<Vec<u8>, ProofError> {
-    let expected = match body {
-        Body::RecordAnchor(anchor) if anchor.alg != COMMITMENT_HMAC_JCS => {
-            return Err(ProofError::CommitmentAlgorithm(anchor.alg));
-        }
-        Body::RecordAnchor(anchor) => anchor.commit,
-        Body::ConsentGrant(grant) => grant.commit,
-        Body::ConsentRevoke(revoke) => revoke.commit,
-        Body::AccessLog(access) => access.commit,
-        Body::KeyAdd(_) | Body::OrgAdmit(_) => return Err(ProofError::NothingToOpen(body.kind().name())),
-    };
-    let canonical =
-        canonical_json(&opening.resource).map_err(|error| ProofError::Canonical(error.to_string()))?;
-    if commit(&opening.key, FHIR_R4_DOMAIN, &canonical) != expected {
-        return Err(ProofError::Opening);
-    }
-    Ok(canonical)
-}
-
 /// Reads and checks a bundle.
 pub fn verify_bundle(bytes: &[u8], genesis: &Genesis) -> Result<Verified, ProofError> {
     ProofBundle::decode(bytes)?.verify(genesis)
@@ -267,6 +227,8 @@ pub struct Verified {
     pub committee: Committee,
     /// The resource that was anchored, in canonical form, if the bundle opens the commitment.
     pub resource: Option<Vec<u8>>,
+    /// The file that was anchored, if the bundle opens its commitment in a batch.
+    pub member: Option<ShownMember>,
 }
 
 impl Verified {
@@ -296,6 +258,9 @@ impl fmt::Display for Verified {
         write!(f, ", executed by commit {height} at {}", Utc(time))?;
         if self.resource.is_some() {
             f.write_str(", and is of the resource shown")?;
+        }
+        if let Some(member) = &self.member {
+            write!(f, ", and {member}")?;
         }
         let names: Vec<_> =
             self.checkpoint.cosignatures.keys().map(|i| self.committee.authority(*i).name.as_str()).collect();
@@ -331,5 +296,7 @@ impl fmt::Display for Utc {
     }
 }
 
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod tests;

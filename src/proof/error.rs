@@ -110,8 +110,41 @@ pub enum ProofError {
     #[error("the bundle opens a commitment, but a {0} has none")]
     NothingToOpen(&'static str),
     /// A commitment by an algorithm that this version does not know.
-    #[error("the commitment is of algorithm {0}, this program knows 1 (HMAC-SHA-256 over RFC 8785 JSON)")]
-    CommitmentAlgorithm(u8),
+    #[error("the commitment is of algorithm {found}, this program knows {known}")]
+    CommitmentAlgorithm {
+        /// Algorithm in the transaction.
+        found: u8,
+        /// What it would have to be.
+        known: &'static str,
+    },
+    /// An opening that is neither of a resource nor of a member of a batch.
+    #[error("opening has to hold key and resource, or key, file and batch")]
+    OpeningShape,
+    /// An opening of the other form.
+    #[error("the bundle shows a {shown}, which is not how a {kind} is opened")]
+    OpeningForm {
+        /// Kind of the transaction.
+        kind: &'static str,
+        /// What the opening is of.
+        shown: &'static str,
+    },
+    /// A hash function that this version does not know.
+    #[error("opening.file is of the hash function {0:?}, this program knows blake3 and sha256")]
+    FileHash(String),
+    /// The opening and the transaction speak of different batches.
+    #[error("the bundle's path is for a batch of {bundle} members, its transaction is one of {transaction}")]
+    BatchCount {
+        /// Members in the opening.
+        bundle: u32,
+        /// Members in the transaction.
+        transaction: u32,
+    },
+    /// The path within the batch does not hold.
+    #[error("the commitment is not in the batch: {0}")]
+    BatchInclusion(PathError),
+    /// Key and file give another commitment.
+    #[error("the file is not the one that was anchored: key, length and hash give another commitment")]
+    FileOpening,
     /// The resource cannot be brought into canonical form.
     #[error("the resource has no canonical form: {0}")]
     Canonical(String),

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::bundle::{Opening, ProofBundle};
+use super::batch::{BatchTree, COMMITMENT_HMAC_FILE, FileFacts, FileHash};
+use super::bundle::{Member, Opening, ProofBundle, Shown};
 use super::checkpoint::{CertifiedCheckpoint, Checkpoint, CheckpointKeys, Cosignature};
 use super::commitment::{FHIR_R4_DOMAIN, canonical_json, commit};
 use super::log::inclusion_proof;
@@ -39,7 +40,7 @@ impl Network {
             format: GENESIS_FORMAT.to_owned(),
             network: "north".to_owned(),
             created_ms: 1_000 * TIME_S,
-            parameters: Parameters { leaders_per_round: 1, ..Parameters::default() },
+            parameters: Parameters { leaders_per_round: 1, rules: Rules::NEWEST, ..Parameters::default() },
             validators: (0..n)
                 .map(|i| ValidatorEntry {
                     name: format!("v{i}"),
@@ -88,7 +89,35 @@ impl Network {
 
     /// A log of record anchors, certified by a quorum.
     pub(crate) fn log(&self, size: u64) -> Log {
-        let transactions: Vec<_> = (0..size).map(|i| self.anchor(i)).collect();
+        self.log_of((0..size).map(|i| self.anchor(i)).collect())
+    }
+
+    /// The proof of one file of a batch of `count`, which is leaf 1 of a log of 3.
+    pub(crate) fn batch_bundle(&self, index: u32, count: u32) -> ProofBundle {
+        let commitments: Vec<_> = (0..count).map(|i| facts(i).commit(&commitment_key(i.into()))).collect();
+        let tree = BatchTree::new(&commitments);
+        let batch = RecordBatch {
+            root: tree.root().0,
+            count,
+            class: 4,
+            alg: COMMITMENT_HMAC_FILE,
+            retain_days: 3_650,
+        };
+        let transactions =
+            vec![self.anchor(0), self.transaction(1, &Body::RecordBatch(batch)), self.anchor(2)];
+        let member = Member {
+            file: facts(index),
+            commitment: commitments[usize::try_from(index).unwrap()],
+            index,
+            count,
+            path: tree.path(index),
+        };
+        let opening = Opening { key: commitment_key(index.into()), shown: Shown::Member(member) };
+        ProofBundle { opening: Some(opening), ..self.log_of(transactions).bundle(1) }
+    }
+
+    pub(crate) fn log_of(&self, transactions: Vec<Transaction>) -> Log {
+        let size = transactions.len() as u64;
         let stubs: Vec<_> = transactions
             .iter()
             .map(|tx| {
@@ -137,6 +166,12 @@ pub(crate) fn resource(i: u64) -> serde_json::Value {
     json!({"resourceType": "Observation", "id": format!("o{i}"), "valueQuantity": {"value": 5.1, "unit": "mmol/L"}})
 }
 
+/// Length and hash of a file.
+pub(crate) fn facts(i: u32) -> FileFacts {
+    let algorithm = FileHash::ALL[usize::try_from(i % 2).unwrap()];
+    FileFacts { bytes: u64::from(i) << 20, algorithm, hash: [u8::try_from(i % 251).unwrap(); 32] }
+}
+
 pub(crate) fn commitment_key(i: u64) -> [u8; 32] {
     let mut key = [0xc0; 32];
     key[24..].copy_from_slice(&i.to_be_bytes());
@@ -167,7 +202,7 @@ impl Log {
             tree_size: self.size,
             inclusion_path: self.tlog_proof(leaf).path,
             checkpoint: self.note.clone(),
-            opening: Some(Opening { key: commitment_key(leaf), resource: resource(leaf) }),
+            opening: Some(Opening { key: commitment_key(leaf), shown: Shown::Resource(resource(leaf)) }),
         }
     }
 }

@@ -70,7 +70,8 @@ pub fn root_of_data<D: AsRef<[u8]> + Sync>(leaves: &[D]) -> NodeHash {
     root_of(&subtrees.collect::<Vec<_>>())
 }
 
-fn level_above(level: &[NodeHash]) -> Vec<NodeHash> {
+/// The level above one, of which there is more than one node; a node without a right neighbour goes up as it is.
+pub(super) fn level_above(level: &[NodeHash]) -> Vec<NodeHash> {
     let mut above = node_hashes(level);
     above.extend(level.as_chunks::<2>().1);
     above

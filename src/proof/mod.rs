@@ -1,5 +1,6 @@
 //! The Merkle log and everything that can be proved from it: tiles, signed checkpoints, offline bundles.
 
+pub mod batch;
 pub mod bundle;
 pub mod checkpoint;
 pub mod commitment;

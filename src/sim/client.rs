@@ -8,7 +8,7 @@ use crate::crypto::SecretKey;
 use crate::gateway::{KeyTerms, OrgSigner, key_add};
 use crate::types::{
     AccessLog, Body, ConsentGrant, ConsentRevoke, Effect, KeyId, LeafIndex, NetworkId, OrgId, Provision,
-    RecordAnchor, Roles, TimestampMs, Transaction, TxId,
+    RecordAnchor, RecordBatch, Roles, TimestampMs, Transaction, TxId,
 };
 
 /// How a client behaves.
@@ -115,7 +115,7 @@ impl Client {
     }
 
     fn body(&mut self, request: u64, random: &mut Random, wall: TimestampMs) -> Body {
-        let commit = random.bytes();
+        let commit: [u8; 32] = random.bytes();
         match random.below(10) {
             0 => {
                 let handle = random.bytes();
@@ -160,6 +160,11 @@ impl Client {
                 origin: OrgId(0),
                 break_glass: false,
             }),
+            // By what was drawn already, so that a seed goes on drawing what it drew before there were batches.
+            8 if commit[0].is_multiple_of(2) => {
+                let count = 1 + u32::from(commit[1]);
+                Body::RecordBatch(RecordBatch { root: commit, count, class: 4, alg: 2, retain_days: 3_650 })
+            }
             kind => {
                 self.makes.insert(request, Makes::Head);
                 let prev = if kind == 9 { self.heads.pop_front() } else { None };

@@ -7,7 +7,7 @@ use super::network::{NetworkConfig, Shape};
 use super::random::Random;
 use crate::crypto::SecretKey;
 use crate::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
-use crate::types::OrgId;
+use crate::types::{OrgId, Rules};
 
 pub(super) fn draw_network(random: &mut Random, config: &SimConfig) -> NetworkConfig {
     let delay_min_us = random.between(200, 20_000);
@@ -80,6 +80,7 @@ pub(super) fn genesis(seed: u64, validators: usize, checkpoint_interval_ms: u64)
             leaders_per_round: u16::try_from(validators).unwrap_or(u16::MAX),
             // Short, so that the schedule changes often.
             reputation_window_rounds: 48,
+            rules: Rules::NEWEST,
         },
         validators: (0..validators).map(validator).collect(),
         members: (1..=4).map(member).collect(),

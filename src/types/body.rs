@@ -1,106 +1,8 @@
 //! Transaction bodies, one struct for each kind.
 
-use super::{KeyId, LeafIndex, OrgId, SIGNATURE_BYTES, TimestampMs, Transaction};
+use super::{KeyId, Kind, LeafIndex, OrgId, Roles, SIGNATURE_BYTES, TimestampMs, Transaction};
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::limits::CONSENT_PROVISIONS_MAX;
-
-/// What a transaction is. The codes of kinds that are reserved by the format but not executed yet are not decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// One record version.
-    RecordAnchor,
-    /// A consent.
-    ConsentGrant,
-    /// The end of a consent.
-    ConsentRevoke,
-    /// One access to a record.
-    AccessLog,
-    /// A new key of an organisation.
-    KeyAdd,
-    /// A vote to admit an organisation.
-    OrgAdmit,
-}
-
-impl Kind {
-    /// All kinds, in order of their codes.
-    pub const ALL: [Self; 6] = [
-        Self::RecordAnchor,
-        Self::ConsentGrant,
-        Self::ConsentRevoke,
-        Self::AccessLog,
-        Self::KeyAdd,
-        Self::OrgAdmit,
-    ];
-
-    /// The byte that stands for it.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        match self {
-            Self::RecordAnchor => 1,
-            Self::ConsentGrant => 3,
-            Self::ConsentRevoke => 4,
-            Self::AccessLog => 5,
-            Self::KeyAdd => 10,
-            Self::OrgAdmit => 13,
-        }
-    }
-
-    /// The kind that a byte stands for.
-    #[must_use]
-    pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.code() == code)
-    }
-
-    /// Name as the documents write it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RecordAnchor => "RECORD_ANCHOR",
-            Self::ConsentGrant => "CONSENT_GRANT",
-            Self::ConsentRevoke => "CONSENT_REVOKE",
-            Self::AccessLog => "ACCESS_LOG",
-            Self::KeyAdd => "KEY_ADD",
-            Self::OrgAdmit => "ORG_ADMIT",
-        }
-    }
-
-    /// The kind with that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-/// What a key may be used for: a set of bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Roles(pub u16);
-
-impl Roles {
-    /// Manages the organisation's keys. Only the root key, number 0, has it.
-    pub const ROOT: Self = Self(1);
-    /// Anchors records.
-    pub const RECORD: Self = Self(1 << 1);
-    /// Grants and revokes consents.
-    pub const CUSTODIAN: Self = Self(1 << 2);
-    /// Logs accesses.
-    pub const ACCESS: Self = Self(1 << 3);
-    /// Votes for the organisation, if it is a member that governs.
-    pub const GOVERN: Self = Self(1 << 4);
-    /// Bits that KEY_ADD may give. ROOT is not among them.
-    pub const GRANTABLE: Self = Self(0b1_1110);
-
-    /// Both sets together.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether every bit of `other` is set.
-    #[must_use]
-    pub const fn contain(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
+use crate::limits::{BATCH_MEMBERS_MAX, CONSENT_PROVISIONS_MAX};
 
 /// RECORD_ANCHOR: a commitment to one version of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +16,21 @@ pub struct RecordAnchor {
     /// How `commit` was made; 1 is HMAC-SHA-256 over RFC 8785 JSON.
     pub alg: u8,
     /// Days that the record has to be kept.
+    pub retain_days: u32,
+}
+
+/// RECORD_BATCH: many commitments under one root. It replaces nothing and nothing replaces it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordBatch {
+    /// Root of the RFC 9162 tree (SHA-256) whose leaves' data are the commitments, 32 bytes each.
+    pub root: [u8; 32],
+    /// Leaves of that tree, 1 to [`BATCH_MEMBERS_MAX`].
+    pub count: u32,
+    /// Class of the records, as the network's policy numbers them.
+    pub class: u8,
+    /// How the commitments were made; 2 is HMAC-SHA-256 over length and hash of a file.
+    pub alg: u8,
+    /// Days that the records have to be kept.
     pub retain_days: u32,
 }
 
@@ -252,6 +169,8 @@ pub struct OrgAdmit {
 pub enum Body {
     /// See [`RecordAnchor`].
     RecordAnchor(RecordAnchor),
+    /// See [`RecordBatch`].
+    RecordBatch(RecordBatch),
     /// See [`ConsentGrant`].
     ConsentGrant(ConsentGrant),
     /// See [`ConsentRevoke`].
@@ -281,6 +200,7 @@ impl Body {
         let mut r = Reader::new(bytes);
         let body = match kind {
             Kind::RecordAnchor => Self::RecordAnchor(RecordAnchor::decode(&mut r)?),
+            Kind::RecordBatch => Self::RecordBatch(RecordBatch::decode(&mut r)?),
             Kind::ConsentGrant => Self::ConsentGrant(ConsentGrant::decode(&mut r)?),
             Kind::ConsentRevoke => Self::ConsentRevoke(ConsentRevoke::decode(&mut r)?),
             Kind::AccessLog => Self::AccessLog(AccessLog::decode(&mut r)?),
@@ -296,6 +216,7 @@ impl Body {
     pub fn kind(&self) -> Kind {
         match self {
             Self::RecordAnchor(_) => Kind::RecordAnchor,
+            Self::RecordBatch(_) => Kind::RecordBatch,
             Self::ConsentGrant(_) => Kind::ConsentGrant,
             Self::ConsentRevoke(_) => Kind::ConsentRevoke,
             Self::AccessLog(_) => Kind::AccessLog,
@@ -310,6 +231,7 @@ impl Body {
         let mut out = Vec::new();
         match self {
             Self::RecordAnchor(body) => body.encode(&mut out),
+            Self::RecordBatch(body) => body.encode(&mut out),
             Self::ConsentGrant(body) => body.encode(&mut out),
             Self::ConsentRevoke(body) => body.encode(&mut out),
             Self::AccessLog(body) => body.encode(&mut out),
@@ -335,6 +257,31 @@ impl RecordAnchor {
         Ok(Self {
             commit,
             prev: (prev != NO_PREV).then_some(LeafIndex(prev)),
+            class: r.u8("record class")?,
+            alg: r.u8("commitment algorithm")?,
+            retain_days: r.u32("retention")?,
+        })
+    }
+}
+
+impl RecordBatch {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_bytes(&self.root);
+        out.put_u32(self.count);
+        out.put_u8(self.class);
+        out.put_u8(self.alg);
+        out.put_u32(self.retain_days);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let root = r.array("batch root")?;
+        let count = r.u32("batch count")?;
+        if count == 0 || count > BATCH_MEMBERS_MAX {
+            return Err(r.bad_value("batch count", 4, count.into()));
+        }
+        Ok(Self {
+            root,
+            count,
             class: r.u8("record class")?,
             alg: r.u8("commitment algorithm")?,
             retain_days: r.u32("retention")?,

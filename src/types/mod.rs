@@ -3,6 +3,7 @@
 mod body;
 mod client;
 mod header;
+mod kind;
 mod message;
 mod payload;
 mod stub;
@@ -12,6 +13,7 @@ mod transaction;
 pub use body::*;
 pub use client::*;
 pub use header::*;
+pub use kind::*;
 pub use message::*;
 pub use payload::*;
 pub use stub::*;

@@ -1,6 +1,6 @@
 //! The 54 bytes that enter the Merkle log for each transaction.
 
-use super::{CommitIndex, Kind, OrgId, TimestampMs, Transaction};
+use super::{CommitIndex, Kind, OrgId, Rules, TimestampMs, Transaction};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::hash::{Message, sha256_many};
 
@@ -60,7 +60,8 @@ impl Stub {
         stub
     }
 
-    /// Decodes exactly one stub.
+    /// Decodes exactly one stub, of any kind that this program knows: which of them are in a log was decided when their
+    /// transactions were executed.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
         let version = r.u8("stub version")?;
@@ -68,8 +69,8 @@ impl Stub {
             return Err(r.bad_value("stub version", 1, version.into()));
         }
         let code = r.u8("stub type")?;
-        let kind =
-            Kind::from_code(code & !VIOLATION_BIT).ok_or_else(|| r.bad_value("stub type", 1, code.into()))?;
+        let kind = Kind::from_code(code & !VIOLATION_BIT, Rules::NEWEST)
+            .ok_or_else(|| r.bad_value("stub type", 1, code.into()))?;
         let violation = code & VIOLATION_BIT != 0;
         if violation && kind != Kind::AccessLog {
             return Err(r.bad_value("stub type", 1, code.into()));

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{KeyId, Kind, NetworkId, OrgId, TimestampMs, TxId};
+use super::{KeyId, Kind, NetworkId, OrgId, Rules, TimestampMs, TxId};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::hash::{Message, sha256_many};
 use crate::limits::{TRANSACTION_BODY_BYTES_MAX, TRANSACTION_BYTES_MAX};
@@ -43,9 +43,10 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Decodes one transaction that fills `bytes`. The signature is not checked and the body is not looked into.
-    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let envelope = decode_envelope(&bytes)?;
+    /// Decodes one transaction that fills `bytes`, of a kind that the network's rules know. The signature is not checked and the
+    /// body is not looked into.
+    pub fn decode(bytes: Bytes, rules: Rules) -> Result<Self, DecodeError> {
+        let envelope = decode_envelope(&bytes, rules)?;
         Ok(Self { bytes, envelope })
     }
 
@@ -122,7 +123,7 @@ pub fn tx_ids(transactions: &[&[u8]]) -> Vec<TxId> {
     sha256_many(&messages).into_iter().map(TxId).collect()
 }
 
-fn decode_envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
+fn decode_envelope(bytes: &[u8], rules: Rules) -> Result<Envelope, DecodeError> {
     if bytes.len() > TRANSACTION_BYTES_MAX {
         return Err(DecodeError::TooLarge {
             what: "transaction",
@@ -136,7 +137,7 @@ fn decode_envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
         return Err(r.bad_value("transaction version", 1, version.into()));
     }
     let code = r.u8("transaction kind")?;
-    let kind = Kind::from_code(code).ok_or_else(|| r.bad_value("transaction kind", 1, code.into()))?;
+    let kind = Kind::from_code(code, rules).ok_or_else(|| r.bad_value("transaction kind", 1, code.into()))?;
     let envelope = Envelope {
         kind,
         network: NetworkId(r.array("network")?),

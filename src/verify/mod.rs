@@ -180,10 +180,11 @@ struct Check {
 impl OpenedPart {
     fn open(network: NetworkId, keys: &KeyDirectory, payload: &Payload, part: Range<usize>) -> Self {
         let mut verdicts = vec![Verdict::Invalid; part.len()];
+        let rules = keys.rules();
         let decoded: Vec<(usize, Transaction)> = part
             .enumerate()
             .filter_map(|(at, index)| {
-                let transaction = Transaction::decode(payload.transaction_bytes(index)).ok()?;
+                let transaction = Transaction::decode(payload.transaction_bytes(index), rules).ok()?;
                 (transaction.envelope().network == network).then_some((at, transaction))
             })
             .collect();

@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use salus::proof::bundle::verify_bundle;
 use salus::types::stub_hash;
 
-use crate::samples::{anchor, bundle, commit_record, formats, genesis, header, payload, stub, transaction};
+use crate::samples::{
+    anchor, batch_bundle, bundle, commit_record, formats, genesis, genesis_2, header, payload, stub,
+    transaction,
+};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden")
@@ -74,5 +77,10 @@ fn golden_bytes_read_back() {
     let verified = verify_bundle(&bundle().encode().unwrap(), &genesis()).unwrap();
     assert_eq!(verified.tx_id, transaction(1, &anchor()).id());
     assert!(verified.resource.is_some());
+    let verified = verify_bundle(&batch_bundle().encode().unwrap(), &genesis_2()).unwrap();
+    assert_eq!(
+        verified.member.map(|member| (member.index, member.count, member.file.bytes)),
+        Some((1, 3, 1_001))
+    );
     assert!(stub().violation);
 }

@@ -11,7 +11,8 @@ use salus::error::ClientError;
 use salus::gateway::{KeyTerms, key_add, seal_grant, seal_revoke};
 use salus::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
 use salus::node::Certificate;
-use salus::proof::bundle::{Opening, ProofBundle};
+use salus::proof::batch::{BatchTree, COMMITMENT_HMAC_FILE, FileFacts, FileHash};
+use salus::proof::bundle::{Member, Opening, ProofBundle, Shown};
 use salus::proof::checkpoint::{CertifiedCheckpoint, Checkpoint, CheckpointKeys, Cosignature};
 use salus::proof::commitment::{FHIR_R4_DOMAIN, canonical_json, commit};
 use salus::proof::merkle::leaf_hash;
@@ -60,8 +61,18 @@ pub(crate) fn genesis_file() -> GenesisFile {
     }
 }
 
+/// A network of newer rules than files had at first.
+fn genesis_2_file() -> GenesisFile {
+    let parameters = Parameters { rules: Rules::Two, ..Parameters::default() };
+    GenesisFile { parameters, ..genesis_file() }
+}
+
 pub(crate) fn genesis() -> Genesis {
     Genesis::decode(&Genesis::encode(&genesis_file()).unwrap()).unwrap()
+}
+
+pub(crate) fn genesis_2() -> Genesis {
+    Genesis::decode(&Genesis::encode(&genesis_2_file()).unwrap()).unwrap()
 }
 
 pub(crate) fn resource() -> serde_json::Value {
@@ -79,7 +90,11 @@ pub(crate) fn anchor() -> Body {
 }
 
 pub(crate) fn transaction(seq: u64, body: &Body) -> Transaction {
-    let network = genesis().network();
+    transaction_in(&genesis(), seq, body)
+}
+
+fn transaction_in(genesis: &Genesis, seq: u64, body: &Body) -> Transaction {
+    let network = genesis.network();
     let envelope = Envelope {
         kind: body.kind(),
         network,
@@ -91,6 +106,10 @@ pub(crate) fn transaction(seq: u64, body: &Body) -> Transaction {
     };
     let domain = Domain::new(Purpose::Tx, network);
     Transaction::build(envelope, &body.encode(), |bytes| secret(5, 0).sign(&domain, bytes))
+}
+
+fn batch() -> Body {
+    Body::RecordBatch(RecordBatch { root: [0xbb; 32], count: 258, class: 4, alg: 2, retain_days: 3_653 })
 }
 
 fn grant() -> Body {
@@ -232,9 +251,9 @@ pub(crate) fn commit_record() -> Commit {
     }
 }
 
-fn checkpoint_note(size: u64, root: NodeHash) -> String {
-    let keys = CheckpointKeys::new(&genesis());
-    let checkpoint = Checkpoint { origin: genesis().origin(), size, root };
+fn checkpoint_note(genesis: &Genesis, size: u64, root: NodeHash) -> String {
+    let keys = CheckpointKeys::new(genesis);
+    let checkpoint = Checkpoint { origin: genesis.origin(), size, root };
     let text = checkpoint.text();
     let cosignatures: BTreeMap<_, _> = (1..4)
         .map(|i: u8| {
@@ -248,19 +267,37 @@ fn checkpoint_note(size: u64, root: NodeHash) -> String {
 }
 
 pub(crate) fn bundle() -> ProofBundle {
-    let txs = [transaction(1, &anchor()), transaction(2, &access())];
-    let stubs =
-        [Stub::of(&txs[0], stub_hash(&txs[0]), false, CommitIndex(5), TIME).encode(), stub().encode()];
+    let opening = Opening { key: [0xc0; 32], shown: Shown::Resource(resource()) };
+    bundle_of(&genesis(), &transaction(1, &anchor()), opening)
+}
+
+/// The proof of one file of a batch of three, in a network that has batches.
+pub(crate) fn batch_bundle() -> ProofBundle {
+    let file = |i: u8| FileFacts { bytes: 1_000 + u64::from(i), algorithm: FileHash::Blake3, hash: [i; 32] };
+    let key = |i: u8| [0xc0 | i; 32];
+    let commitments: Vec<_> = (0..3).map(|i| file(i).commit(&key(i))).collect();
+    let tree = BatchTree::new(&commitments);
+    let alg = COMMITMENT_HMAC_FILE;
+    let batch = RecordBatch { root: tree.root().0, count: 3, class: 4, alg, retain_days: 3_653 };
+    let member = Member { file: file(1), commitment: commitments[1], index: 1, count: 3, path: tree.path(1) };
+    let genesis = genesis_2();
+    let tx = transaction_in(&genesis, 1, &Body::RecordBatch(batch));
+    bundle_of(&genesis, &tx, Opening { key: key(1), shown: Shown::Member(member) })
+}
+
+/// The proof of a transaction that is the first of two leaves.
+fn bundle_of(genesis: &Genesis, tx: &Transaction, opening: Opening) -> ProofBundle {
+    let stubs = [Stub::of(tx, stub_hash(tx), false, CommitIndex(5), TIME).encode(), stub().encode()];
     let mut tree = LogTree::new();
     let _tiles = tree.append(&stubs);
     ProofBundle {
-        transaction: txs[0].bytes().to_vec(),
+        transaction: tx.bytes().to_vec(),
         stub: stubs[0],
         leaf_index: LeafIndex(0),
         tree_size: 2,
         inclusion_path: vec![leaf_hash(&stubs[1])],
-        checkpoint: checkpoint_note(2, tree.root()),
-        opening: Some(Opening { key: [0xc0; 32], resource: resource() }),
+        checkpoint: checkpoint_note(genesis, 2, tree.root()),
+        opening: Some(opening),
     }
 }
 
@@ -324,6 +361,7 @@ pub(crate) fn formats() -> Vec<Format> {
     let mut formats = vec![
         strict("transaction", transaction(1, &anchor()).bytes().to_vec(), transaction_again),
         strict("body-record-anchor", anchor().encode(), |b| body_again(Kind::RecordAnchor, b)),
+        strict("body-record-batch", batch().encode(), |b| body_again(Kind::RecordBatch, b)),
         strict("body-consent-grant", grant().encode(), |b| body_again(Kind::ConsentGrant, b)),
         strict("body-consent-revoke", revoke().encode(), |b| body_again(Kind::ConsentRevoke, b)),
         strict("body-access-log", access().encode(), |b| body_again(Kind::AccessLog, b)),
@@ -360,7 +398,13 @@ pub(crate) fn formats() -> Vec<Format> {
             Some(TlogProof::parse(b).ok()?.encode().into_bytes())
         }),
         loose("bundle", bundle().encode().unwrap(), |b| Some(ProofBundle::decode(b).ok()?.encode().unwrap())),
+        loose("bundle-batch", batch_bundle().encode().unwrap(), |b| {
+            Some(ProofBundle::decode(b).ok()?.encode().unwrap())
+        }),
         loose("genesis", Genesis::encode(&genesis_file()).unwrap(), |b| {
+            Some(Genesis::encode(Genesis::decode(b).ok()?.file()).unwrap())
+        }),
+        loose("genesis-2", Genesis::encode(&genesis_2_file()).unwrap(), |b| {
             Some(Genesis::encode(Genesis::decode(b).ok()?.file()).unwrap())
         }),
         loose("node-config", config().to_toml().unwrap().into_bytes(), config_again),
@@ -374,7 +418,7 @@ fn checkpoint_text() -> String {
 }
 
 fn transaction_again(bytes: &[u8]) -> Option<Vec<u8>> {
-    let tx = Transaction::decode(Bytes::copy_from_slice(bytes)).ok()?;
+    let tx = Transaction::decode(Bytes::copy_from_slice(bytes), Rules::NEWEST).ok()?;
     // A body that does not decode is for the executor to skip.
     let _ = Body::of(&tx);
     Some(Transaction::build(*tx.envelope(), tx.body(), |_| *tx.signature()).bytes().to_vec())

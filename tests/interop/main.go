@@ -3,8 +3,12 @@
 //
 // Usage: interop <folder> <proofs>
 //
+//	interop batch <file>
+//
 // <folder> holds the log as C2SP tlog-tiles: `tile/…`, `checkpoint` (signed note), `checkpoint.old` (an earlier one) and
 // `keys` (verifier keys, one a line; every one of them must have signed both checkpoints). Proofs go to <proofs>.
+//
+// <file> is a batch of commitments: its root, then for each member a line of its commitment and its path, all in base64.
 package main
 
 import (
@@ -32,10 +36,14 @@ const (
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: interop <folder> <proofs>")
+		fmt.Fprintln(os.Stderr, "usage: interop <folder> <proofs> | interop batch <file>")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2]); err != nil {
+	check := func() error { return run(os.Args[1], os.Args[2]) }
+	if os.Args[1] == "batch" {
+		check = func() error { return batch(os.Args[2]) }
+	}
+	if err := check(); err != nil {
 		fmt.Fprintln(os.Stderr, "refused:", err)
 		os.Exit(1)
 	}
@@ -99,6 +107,65 @@ func run(folder, proofs string) error {
 		return err
 	}
 	fmt.Printf("%d leaves, %d keys\n", now.N, len(keys))
+	return nil
+}
+
+// batch checks the root and every path of a batch, and that its own paths are the same.
+func batch(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	root, err := tlog.ParseHash(lines[0])
+	if err != nil {
+		return err
+	}
+	members := lines[1:]
+	var stored []tlog.Hash
+	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		var out []tlog.Hash
+		for _, i := range indexes {
+			out = append(out, stored[i])
+		}
+		return out, nil
+	})
+	var leaves []tlog.Hash
+	var paths []tlog.RecordProof
+	for i, line := range members {
+		var hashes []tlog.Hash
+		for _, field := range strings.Fields(line) {
+			hash, err := tlog.ParseHash(field)
+			if err != nil {
+				return fmt.Errorf("member %d: %w", i, err)
+			}
+			hashes = append(hashes, hash)
+		}
+		leaf := tlog.RecordHash(hashes[0][:])
+		more, err := tlog.StoredHashesForRecordHash(int64(i), leaf, reader)
+		if err != nil {
+			return fmt.Errorf("member %d: %w", i, err)
+		}
+		stored = append(stored, more...)
+		leaves, paths = append(leaves, leaf), append(paths, hashes[1:])
+	}
+	n := int64(len(members))
+	if own, err := tlog.TreeHash(n, reader); err != nil || own != root {
+		return fmt.Errorf("the commitments have root %v (%v), not %v", own, err, root)
+	}
+	for i, leaf := range leaves {
+		if err := tlog.CheckRecord(paths[i], n, root, int64(i), leaf); err != nil {
+			return fmt.Errorf("member %d: %w", i, err)
+		}
+		own, err := tlog.ProveRecord(n, int64(i), reader)
+		if err != nil {
+			return fmt.Errorf("member %d: %w", i, err)
+		}
+		if fmt.Sprint(own) != fmt.Sprint(paths[i]) {
+			return fmt.Errorf("member %d: another path than %v", i, own)
+		}
+	}
+	fmt.Printf("%d members\n", n)
 	return nil
 }
 

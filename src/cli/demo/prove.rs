@@ -10,7 +10,7 @@ use super::drive::Driven;
 use crate::cli::network::{LocalNetwork, describe};
 use crate::cli::{CliError, files};
 use crate::gateway::{Gateway, SystemEntropy};
-use crate::proof::bundle::{Opening, ProofBundle, verify_bundle};
+use crate::proof::bundle::{Opening, ProofBundle, Shown, verify_bundle};
 use crate::types::TxId;
 
 /// How long the checkpoint that covers the last leaf may take.
@@ -36,7 +36,7 @@ pub(super) async fn prove(
     let entry = gateway.vault().version(name).ok_or_else(lost)?;
     let resource = serde_json::from_slice(gateway.canonical(name).ok_or_else(lost)?)
         .map_err(|error| CliError::unable(format!("{name}: {error}")))?;
-    bundle.opening = Some(Opening { key: entry.commitment_key, resource });
+    bundle.opening = Some(Opening { key: entry.commitment_key, shown: Shown::Resource(resource) });
     let path = network.dir().join("proof.json");
     let bytes = write(&path, &bundle)?;
     // From here on the network is not asked for anything: the file and the genesis are enough.
@@ -109,7 +109,10 @@ fn forge_transaction(bundle: &ProofBundle) -> ProofBundle {
 /// Exchanges one letter somewhere in the resource that the bundle opens.
 fn forge_resource(bundle: &ProofBundle) -> Option<ProofBundle> {
     let mut forged = bundle.clone();
-    let altered = forged.opening.as_mut().is_some_and(|opening| alter_letter(&mut opening.resource));
+    let altered = match forged.opening.as_mut().map(|opening| &mut opening.shown) {
+        Some(Shown::Resource(resource)) => alter_letter(resource),
+        Some(Shown::Member(_)) | None => false,
+    };
     altered.then_some(forged)
 }
 

@@ -16,8 +16,10 @@ use super::{CliError, files};
 use crate::proof::merkle::root_of_data;
 use crate::types::NodeHash;
 pub use read::Algorithm;
-use read::{Hashed, hash_all};
-use walk::{Found, name_of, walk};
+pub(super) use read::Hashed;
+use read::hash_all;
+pub(super) use walk::walk;
+use walk::{Found, name_of};
 
 /// Name and version of the manifest's format.
 pub(super) const MANIFEST_FORMAT: &str = "salus-manifest/1";
@@ -91,18 +93,20 @@ struct Entry<'a> {
 }
 
 /// All that was found, hashed.
-struct Manifest {
+pub(super) struct Manifest {
     algorithm: Algorithm,
     /// Of all files.
-    bytes: u64,
+    pub(super) bytes: u64,
+    /// In the order of their paths' bytes.
+    pub(super) files: Vec<(String, Hashed)>,
     /// In the order of their paths' bytes, each in RFC 8785 form.
     entries: Vec<Vec<u8>>,
     /// Of the RFC 9162 tree whose leaves are the entries.
-    root: NodeHash,
+    pub(super) root: NodeHash,
 }
 
 impl Manifest {
-    fn make(found: &BTreeMap<String, Found>, algorithm: Algorithm) -> Result<Self, CliError> {
+    pub(super) fn make(found: &BTreeMap<String, Found>, algorithm: Algorithm) -> Result<Self, CliError> {
         let files: Vec<(&str, u64)> = found
             .iter()
             .filter_map(|(name, what)| match what {
@@ -118,13 +122,15 @@ impl Manifest {
         let mut bytes = 0;
         let mut hashed = hashed?.into_iter();
         let mut entries = Vec::with_capacity(found.len());
+        let mut read_files = Vec::with_capacity(files.len());
         for (path, what) in found {
             let entry = match what {
                 Found::Link(target) => Entry { bytes: None, hash: None, link: Some(target), path },
                 Found::File(_) => {
-                    let Hashed { bytes: read, hash } =
+                    let one @ Hashed { bytes: read, hash } =
                         hashed.next().unwrap_or_else(|| unreachable!("each file was hashed"));
                     bytes += read;
+                    read_files.push((path.clone(), one));
                     Entry { bytes: Some(read), hash: Some(hex::encode(hash)), link: None, path }
                 }
             };
@@ -132,11 +138,11 @@ impl Manifest {
             entries.push(entry.map_err(|error| CliError::unable(format!("{path}: {error}")))?);
         }
         let root = root_of_data(&entries);
-        Ok(Self { algorithm, bytes, entries, root })
+        Ok(Self { algorithm, bytes, files: read_files, entries, root })
     }
 
     /// RFC 8785 but for the line breaks: an entry to a line.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let entries: Vec<_> = self.entries.iter().map(|entry| String::from_utf8_lossy(entry)).collect();
         format!(
             "{{\"algorithm\":\"{}\",\"entries\":[\n{}\n],\"format\":\"{MANIFEST_FORMAT}\",\"root\":\"{}\"}}\n",
@@ -145,6 +151,17 @@ impl Manifest {
             self.root,
         )
     }
+}
+
+/// Hashes one file, or what a link to one leads to.
+pub(super) fn hash_file(path: &std::path::Path, algorithm: Algorithm) -> Result<Hashed, CliError> {
+    let not_a_file = || CliError::unable(format!("{} is not a file", path.display()));
+    if path.is_dir() {
+        return Err(not_a_file());
+    }
+    let found = walk(&[path.to_owned()])?;
+    let hashed = Manifest::make(&found, algorithm)?.files.pop();
+    hashed.map(|(_, hashed)| hashed).ok_or_else(not_a_file)
 }
 
 #[cfg(test)]

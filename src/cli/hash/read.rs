@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::super::CliError;
 use super::super::progress::Progress;
 use super::walk::{special, unreadable};
+use crate::proof::batch::FileHash;
 
 /// Bytes that are read at a time. A power of two of at least 1,024, so that it is a subtree of BLAKE3; about what the cache
 /// of a core holds.
@@ -35,18 +36,33 @@ pub enum Algorithm {
 impl Algorithm {
     /// As manifests name it.
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Blake3 => "blake3",
-            Self::Sha256 => "sha256",
+        FileHash::from(self).name()
+    }
+}
+
+impl From<Algorithm> for FileHash {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Blake3 => Self::Blake3,
+            Algorithm::Sha256 => Self::Sha256,
+        }
+    }
+}
+
+impl From<FileHash> for Algorithm {
+    fn from(hash: FileHash) -> Self {
+        match hash {
+            FileHash::Blake3 => Self::Blake3,
+            FileHash::Sha256 => Self::Sha256,
         }
     }
 }
 
 /// What was read of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hashed {
-    pub(super) bytes: u64,
-    pub(super) hash: [u8; 32],
+pub(in crate::cli) struct Hashed {
+    pub(in crate::cli) bytes: u64,
+    pub(in crate::cli) hash: [u8; 32],
 }
 
 /// Hashes files, given with the sizes that they are expected to have. The first failure ends it.

@@ -10,7 +10,7 @@ use super::super::progress::Progress;
 
 /// What a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(in crate::cli) enum Found {
     /// A file, of so many bytes when it was found.
     File(u64),
     /// A symbolic link to this, which is not followed.
@@ -18,7 +18,7 @@ pub(super) enum Found {
 }
 
 /// Everything below the paths, by name. Links below them are not followed, paths that are given are.
-pub(super) fn walk(paths: &[PathBuf]) -> Result<BTreeMap<String, Found>, CliError> {
+pub(in crate::cli) fn walk(paths: &[PathBuf]) -> Result<BTreeMap<String, Found>, CliError> {
     let progress = Progress::new("looking for files: {pos}", None);
     let mut found = BTreeMap::new();
     let mut folders = Vec::new();

@@ -39,7 +39,7 @@ use crate::genesis::{
     ValidatorEntry,
 };
 use crate::io::keys::NodeKeys;
-use crate::types::{KeyId, OrgId, TimestampMs};
+use crate::types::{KeyId, OrgId, Rules, TimestampMs};
 
 /// Size of the log segments: the smallest, since several validators share one disk.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -149,6 +149,7 @@ impl LocalNetwork {
             parameters: Parameters {
                 leaders_per_round: defaults.leaders_per_round.min(options.validators),
                 reputation_window_rounds: REPUTATION_WINDOW_ROUNDS,
+                rules: Rules::NEWEST,
                 ..defaults
             },
             validators: entries,

@@ -10,19 +10,19 @@ mod send;
 use std::fs::File;
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 
 pub(super) use self::records::read_events;
-use self::send::{Outgoing, Tally, send_all};
+pub(super) use self::send::Tally;
+use self::send::{Outgoing, send_all};
+use super::desk::{Desk, SigningKey, now};
 use super::node_client::NodeClient;
-use super::signer_state::{FileLock, Signer, SignerState, beside};
 use super::{CliError, genesis, org_key};
-use crate::crypto::SecretKey;
-use crate::gateway::{Entropy as _, KeyTerms, OrgSigner, SystemEntropy, key_add};
+use crate::gateway::{KeyTerms, key_add};
 use crate::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_TIME_SKEW_MS_MAX};
-use crate::types::{Body, KeyId, NetworkId, OrgId, Roles, TimestampMs, Transaction, tx_id};
+use crate::types::{Body, KeyId, Roles, TimestampMs, tx_id};
 
 /// How long a key that is registered here is valid: two years, in milliseconds.
 const KEY_LIFETIME_MS: u64 = 2 * 365 * 24 * 3_600 * 1_000;
@@ -131,12 +131,12 @@ pub(super) fn run(args: &SubmitArgs, out: &mut dyn Write) -> Result<(), CliError
     match (&args.file, &args.add_key) {
         (Some(file), _) if args.hex => signed(&client, wait, &read_input(file)?, out, &mut tally)?,
         (Some(file), _) => {
-            let mut desk = Desk::open(args)?;
+            let mut desk = open_desk(args)?;
             let vault = needed(args.vault.as_ref(), "--vault")?;
             records::submit(&client, wait, &mut desk, vault, &read_input(file)?, out, &mut tally)?;
         }
         (None, Some(key)) => {
-            let mut desk = Desk::open(args)?;
+            let mut desk = open_desk(args)?;
             register(&client, wait, &mut desk, (key, args), out, &mut tally)?;
         }
         (None, None) => return Err(CliError::unable("give FILE, or --add-key")),
@@ -149,46 +149,16 @@ fn needed<'a, T>(value: Option<&'a T>, name: &str) -> Result<&'a T, CliError> {
     value.ok_or_else(|| CliError::unable(format!("{name} is missing")))
 }
 
-/// Where transactions are signed: key, numbers, and the lock on them.
-struct Desk {
-    network: NetworkId,
-    org: OrgId,
-    key: KeyId,
-    secret: SecretKey,
-    state: SignerState,
-    _lock: FileLock,
-}
-
-impl Desk {
-    fn open(args: &SubmitArgs) -> Result<Self, CliError> {
-        let network = genesis::load(needed(args.genesis.as_ref(), "--genesis")?)?.network();
-        let path = needed(args.key.as_ref(), "--key")?;
-        let (org, key) = (*needed(args.org.as_ref(), "--org")?, *needed(args.key_id.as_ref(), "--key-id")?);
-        let secret = org_key::read(path)?;
-        let state = args.state.clone().unwrap_or_else(|| beside(path, ".state"));
-        let lock = FileLock::acquire(&state)?;
-        let state = SignerState::load(&state, Signer { network, org, key }, args.seq)?;
-        Ok(Self { network, org: OrgId(org), key: KeyId(key), secret, state, _lock: lock })
-    }
-
-    /// Signs a body under the next number.
-    fn sign(&mut self, body: &Body) -> Result<Transaction, CliError> {
-        let seq = self.state.take(None)?;
-        self.sign_with(body, seq)
-    }
-
-    /// Signs a body under a number.
-    fn sign_with(&self, body: &Body, seq: u64) -> Result<Transaction, CliError> {
-        let secret = SecretKey::from_seed(&self.secret.seed());
-        let salt = SystemEntropy.bytes().map_err(|error| CliError::unable(error.to_string()))?;
-        Ok(OrgSigner::new(self.network, self.org, self.key, secret, seq).sign(body, now()?, salt))
-    }
-}
-
-fn now() -> Result<TimestampMs, CliError> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-    let ms = since.and_then(|since| u64::try_from(since.as_millis()).ok());
-    ms.map(TimestampMs).ok_or_else(|| CliError::unable("this machine's clock stands before 1970"))
+fn open_desk(args: &SubmitArgs) -> Result<Desk, CliError> {
+    let network = genesis::load(needed(args.genesis.as_ref(), "--genesis")?)?.network();
+    Desk::open(&SigningKey {
+        network,
+        org: *needed(args.org.as_ref(), "--org")?,
+        key: *needed(args.key_id.as_ref(), "--key-id")?,
+        file: needed(args.key.as_ref(), "--key")?,
+        state: args.state.as_deref(),
+        seq: args.seq,
+    })
 }
 
 fn read_input(path: &Path) -> Result<Vec<u8>, CliError> {

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::Desk;
 use super::send::{Outgoing, Tally, send_all};
 use crate::cli::CliError;
+use crate::cli::desk::Desk;
 use crate::cli::node_client::{Fate, NodeClient};
 use crate::cli::signer_state::{FileLock, load_vault, save_vault};
 use crate::gateway::fhir::{Content, Event, parse_line, parse_resource};

@@ -62,19 +62,19 @@ pub(super) fn send_all(
 
 /// What became of everything.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) executed: usize,
+pub(in crate::cli) struct Tally {
+    pub(in crate::cli) executed: usize,
     /// Final before this run.
-    pub(super) before: usize,
-    pub(super) pending: usize,
-    pub(super) refused: usize,
+    pub(in crate::cli) before: usize,
+    pub(in crate::cli) pending: usize,
+    pub(in crate::cli) refused: usize,
     /// Not handed in, since the version before is not final.
-    pub(super) held_back: usize,
+    pub(in crate::cli) held_back: usize,
 }
 
 impl Tally {
     /// Counts one and prints its line.
-    pub(super) fn note(
+    pub(in crate::cli) fn note(
         &mut self,
         out: &mut dyn Write,
         id: TxId,
@@ -91,7 +91,7 @@ impl Tally {
     }
 
     /// Prints the summary; an error if not all is final.
-    pub(super) fn finish(&self, out: &mut dyn Write) -> Result<(), CliError> {
+    pub(in crate::cli) fn finish(&self, out: &mut dyn Write) -> Result<(), CliError> {
         write!(out, "{} final", self.executed)?;
         for (count, what) in [
             (self.before, "final before"),

@@ -25,7 +25,12 @@ fn hex_key(org: u32, key: u32) -> HexKey {
     HexKey(secret(org, key).public())
 }
 
+/// A network of the oldest rules: what its golden roots pin has to stay.
 pub(super) fn genesis(network: &str) -> Genesis {
+    genesis_of(network, Rules::One)
+}
+
+pub(super) fn genesis_of(network: &str, rules: Rules) -> Genesis {
     let member = |org: u32| MemberEntry {
         org,
         kind: 1,
@@ -38,7 +43,7 @@ pub(super) fn genesis(network: &str) -> Genesis {
         format: GENESIS_FORMAT.to_owned(),
         network: network.to_owned(),
         created_ms: START_MS - 1_000,
-        parameters: Parameters { leaders_per_round: 1, ..Parameters::default() },
+        parameters: Parameters { leaders_per_round: 1, rules, ..Parameters::default() },
         validators: vec![ValidatorEntry {
             name: "one".to_owned(),
             stake: 1,
@@ -78,7 +83,10 @@ impl<S: Store> World<S> {
 
     /// The network as the genesis file leaves it.
     pub(super) fn bare(store: S) -> Self {
-        let genesis = genesis("test.example");
+        Self::bare_of(genesis("test.example"), store)
+    }
+
+    pub(super) fn bare_of(genesis: Genesis, store: S) -> Self {
         let executor = Executor::open(&genesis, store, KeyDirectory::default()).unwrap();
         Self { executor, genesis, now_ms: START_MS, seqs: BTreeMap::new() }
     }
@@ -201,6 +209,10 @@ impl<S: Store> World<S> {
 
 pub(super) fn anchor(commit: u8, prev: Option<LeafIndex>) -> Body {
     Body::RecordAnchor(RecordAnchor { commit: [commit; 32], prev, class: 1, alg: 1, retain_days: 3_650 })
+}
+
+pub(super) fn batch(root: u8, count: u32) -> RecordBatch {
+    RecordBatch { root: [root; 32], count, class: 4, alg: 2, retain_days: 3_650 }
 }
 
 pub(super) fn permit(purpose: u16, category: u16) -> Provision {

@@ -87,7 +87,7 @@ impl Service {
         let payload = record.bytes.slice(BLOCK_REF_BYTES..);
         let bytes = Payload::pick(&payload, leaf.payload_index).map_err(damaged)?;
         let bytes = bytes.ok_or_else(|| damaged(format_args!("record {} is too short", leaf.payload_seq)))?;
-        Transaction::decode(bytes).map_err(damaged)
+        Transaction::decode(bytes, self.genesis.rules()).map_err(damaged)
     }
 
     fn leaf_of(&self, of: ProofOf) -> Result<Option<Leaf>, ServeError> {

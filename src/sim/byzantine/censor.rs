@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::headers::Masks;
 use super::{Act, Attack, Outgoing, Post, Scene, commit_to};
 use crate::sim::random::Random;
-use crate::types::{BlockRef, OrgId, Payload, PayloadBuilder, PeerMessage, SignedHeader, Transaction};
+use crate::types::{BlockRef, OrgId, Payload, PayloadBuilder, PeerMessage, Rules, SignedHeader, Transaction};
 
 /// See [`Attack::Censor`].
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Censor {
         let mut builder = PayloadBuilder::default();
         for i in 0..payload.len() {
             let tx = payload.transaction_bytes(i);
-            let org = Transaction::decode(tx.clone()).map(|tx| tx.envelope().org);
+            let org = Transaction::decode(tx.clone(), Rules::NEWEST).map(|tx| tx.envelope().org);
             if org != Ok(self.victim) {
                 builder.push(payload.id(i), &tx);
             }

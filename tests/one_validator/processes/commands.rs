@@ -18,7 +18,7 @@ fn run(network: &Network, line: &str) -> Output {
 }
 
 /// Runs a command that has to end with a code; returns what it says on both outputs.
-fn ends(network: &Network, code: i32, line: &str) -> String {
+pub(crate) fn ends(network: &Network, code: i32, line: &str) -> String {
     let output = run(network, line);
     let said = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "salus {line}\n{said}");

@@ -13,7 +13,7 @@ use salus::crypto::SecretKey;
 use salus::gateway::{KeyTerms, OrgSigner, key_add};
 use salus::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
 use salus::io::keys::NodeKeys;
-use salus::types::{Body, KeyId, OrgId, Roles, TimestampMs, Transaction};
+use salus::types::{Body, KeyId, OrgId, Roles, Rules, TimestampMs, Transaction};
 use tempfile::TempDir;
 
 /// Longest wait for anything.
@@ -55,6 +55,15 @@ impl Network {
 
     /// One that was made some milliseconds ago: another time is another network.
     pub(crate) fn make_earlier(by_ms: u64) -> Self {
+        Self::make_with(by_ms, Rules::NEWEST)
+    }
+
+    /// One of older rules.
+    pub(crate) fn make_of(rules: Rules) -> Self {
+        Self::make_with(0, rules)
+    }
+
+    fn make_with(by_ms: u64, rules: Rules) -> Self {
         let created_ms = now().0 - by_ms;
         let folder = tempfile::tempdir().unwrap();
         let keys = NodeKeys::create(&folder.path().join("keys")).unwrap();
@@ -67,6 +76,7 @@ impl Network {
             parameters: Parameters {
                 leaders_per_round: 1,
                 checkpoint_interval_ms: 50,
+                rules,
                 ..Parameters::default()
             },
             validators: vec![ValidatorEntry {
