@@ -11,6 +11,7 @@ mod ids;
 mod leaves;
 mod log_state;
 mod outcome;
+mod prepare;
 mod query;
 mod replay;
 mod rules;

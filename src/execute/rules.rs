@@ -24,6 +24,7 @@
 use std::collections::BTreeMap;
 
 use super::leaves::Leaves;
+use super::prepare::{Inner, Prepared, PreparedBlock, prepare};
 use super::state::{
     self, ConsentState, KeyState, OrgState, Revocation, Tallies, Votes, consent_map_key, key_map_key,
     map_value, org_map_key, proposal_map_key,
@@ -41,7 +42,7 @@ use crate::limits::{KEYS_PER_ORG_MAX, TRANSACTION_TIME_SKEW_MS_MAX};
 use crate::types::{
     AccessLog, Body, CommitIndex, ConsentGrant, ConsentRevoke, Digest, Envelope, KeyAdd, KeyId, Kind,
     LeafIndex, NetworkId, OrgAdmit, OrgId, RecordAnchor, Roles, Rules, STUB_BYTES, Stub, TimestampMs,
-    Transaction, TxId, stub_hashes,
+    Transaction, TxId,
 };
 
 /// Number of an organisation's root key.
@@ -54,10 +55,10 @@ const GRANTEE_ORG: u8 = 1;
 pub(super) struct Constants {
     network: NetworkId,
     /// Kinds that they do not know are as malformed as bytes that stand for nothing.
-    rules: Rules,
+    pub(super) rules: Rules,
     tx: Domain,
-    consent: Domain,
-    possession: Domain,
+    pub(super) consent: Domain,
+    pub(super) possession: Domain,
     /// Members that vote on admissions.
     governing: usize,
     pub(super) checkpoint_interval_ms: u64,
@@ -134,6 +135,7 @@ impl KeyFacts {
 /// A transaction whose signature holds.
 struct Attributed<'a> {
     tx: &'a Transaction,
+    inner: Inner,
     stub_hash: [u8; 32],
     id: TxId,
     roles: Roles,
@@ -189,21 +191,20 @@ impl<'a, S: Store> Commit<'a, S> {
 
     /// Executes the blocks of a commit.
     pub(super) fn blocks(&mut self, dag: &SubDag) -> Result<Vec<BlockOutcome>, StorageError> {
-        dag.blocks.iter().map(|block| self.block(block)).collect()
+        let prepared = prepare(dag, self.constants);
+        dag.blocks.iter().zip(prepared).map(|(block, prepared)| self.block(block, prepared)).collect()
     }
 
-    fn block(&mut self, block: &CommittedBlock) -> Result<BlockOutcome, StorageError> {
+    fn block(
+        &mut self,
+        block: &CommittedBlock,
+        prepared: PreparedBlock,
+    ) -> Result<BlockOutcome, StorageError> {
         let n = block.payload.len();
         assert_eq!(n, block.verdicts.len(), "one verdict for each transaction of {}", block.reference);
-        let decode =
-            |index| Transaction::decode(block.payload.transaction_bytes(index), self.constants.rules);
-        let decoded: Vec<Option<Transaction>> = (0..n).map(|index| decode(index).ok()).collect();
-        // Ahead for all of them, since many are hashed faster together than those alone that are executed.
-        let mut stub_hashes = stub_hashes(decoded.iter().flatten()).into_iter();
         let mut outcomes = Vec::with_capacity(n);
-        for (index, tx) in decoded.iter().enumerate() {
-            let hashed = tx.as_ref().and_then(|tx| Some((tx, stub_hashes.next()?)));
-            let outcome = match self.transaction(block, index, hashed) {
+        for (index, prepared) in prepared.into_iter().enumerate() {
+            let outcome = match self.transaction(block, index, prepared) {
                 Ok(outcome) => outcome,
                 Err(Stop::Skip(reason)) => Outcome::Skipped(reason),
                 Err(Stop::Storage(error)) => return Err(error),
@@ -228,12 +229,12 @@ impl<'a, S: Store> Commit<'a, S> {
         &mut self,
         block: &CommittedBlock,
         index: usize,
-        hashed: Option<(&Transaction, [u8; 32])>,
+        prepared: Option<Prepared>,
     ) -> Result<Outcome, Stop> {
-        let (tx, stub_hash) = hashed.ok_or(SkipReason::Malformed)?;
+        let Prepared { tx, body, stub_hash, inner } = prepared.ok_or(SkipReason::Malformed)?;
         let envelope = tx.envelope();
         ensure(envelope.network == self.constants.network, SkipReason::WrongNetwork)?;
-        let body = Body::of(tx).map_err(|_decode| SkipReason::Malformed)?;
+        let body = body.ok_or(SkipReason::Malformed)?;
         let facts = self
             .facts((envelope.org, envelope.key))
             .filter(|facts| facts.active)
@@ -247,7 +248,7 @@ impl<'a, S: Store> Commit<'a, S> {
         };
         ensure(signed, SkipReason::BadSignature)?;
         let id = block.payload.id(index);
-        let sent = Attributed { tx, stub_hash, id, roles: facts.roles, block, index };
+        let sent = Attributed { tx: &tx, inner, stub_hash, id, roles: facts.roles, block, index };
         let result = self.attributed(&sent, body);
         if let Err(Stop::Skip(reason)) = result {
             let record = SkipRecord { reason, commit: self.index };
@@ -325,11 +326,7 @@ impl<'a, S: Store> Commit<'a, S> {
         ensure(body.grantee_kind == GRANTEE_ORG, SkipReason::UnknownGrantee)?;
         let grantee = self.org(body.grantee)?;
         ensure(grantee.is_some_and(|org| org.active), SkipReason::UnknownGrantee)?;
-        if let Some(seal) = &body.patient {
-            let holds = is_acceptable_key(&seal.key)
-                && verifies(&self.constants.consent, &seal.key, &body.sealed_bytes(), &seal.signature);
-            ensure(holds, SkipReason::BadPatientSignature)?;
-        }
+        ensure(body.patient.is_none() || sent.inner.holds, SkipReason::BadPatientSignature)?;
         let consent = ConsentState {
             custodian: sent.org(),
             grantee: body.grantee,
@@ -386,10 +383,8 @@ impl<'a, S: Store> Commit<'a, S> {
         let id = (body.org, body.key);
         ensure(body.org == sent.org() && self.facts(id).is_none(), SkipReason::BadKey)?;
         ensure(self.count_keys(body.org) < KEYS_PER_ORG_MAX, SkipReason::BadKey)?;
-        ensure(is_acceptable_key(&body.public), SkipReason::BadKey)?;
-        let proved =
-            verifies(&self.constants.possession, &body.public, &body.possession_bytes(), &body.possession);
-        ensure(proved, SkipReason::BadPossession)?;
+        ensure(sent.inner.is_acceptable, SkipReason::BadKey)?;
+        ensure(sent.inner.holds, SkipReason::BadPossession)?;
         self.register(
             id,
             KeyState { public: body.public, roles: body.roles, from: body.from, to: body.to, active: true },
@@ -495,6 +490,6 @@ pub(super) fn state_entry(key: &KeyState, window: ReplayWindow) -> KeyEntry {
     KeyEntry { public: key.public, roles: key.roles, from: key.from, to: key.to, active: key.active, window }
 }
 
-fn verifies(domain: &Domain, key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+pub(super) fn verifies(domain: &Domain, key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     verify_one(&Signed { key, domain: domain.as_bytes(), message, signature })
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "copies a store on disk, and asks it from another thread")]
 
 mod batches;
+mod prepare;
 mod rules;
 mod whole;
 mod world;

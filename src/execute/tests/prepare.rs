@@ -1,0 +1,51 @@
+//! What is prepared on many cores.
+
+use super::world::{World, anchor};
+use crate::execute::Verdict;
+use crate::execute::prepare::{PreparedBlock, SHARED_FROM, prepare, prepare_part, transactions};
+use crate::execute::rules::Constants;
+
+#[test]
+fn what_many_cores_prepare_is_what_one_does_piece_by_piece() {
+    let mut world = World::new();
+    let blocks: Vec<(Vec<bytes::Bytes>, Verdict)> = (0..5_u32)
+        .map(|block| {
+            let n = [0, 1, 7, 40, 100][block as usize];
+            let mut all: Vec<bytes::Bytes> = (0..n)
+                .map(|i| match i % 4 {
+                    0 => world.key_add(1, 100 + block * 100 + i, crate::types::Roles::RECORD).bytes().clone(),
+                    1 => bytes::Bytes::from(vec![7; i as usize]),
+                    _ => world.tx(1, 1, &anchor(u8::try_from(i).unwrap(), None)).bytes().clone(),
+                })
+                .collect();
+            // One whose key and proof do not belong together.
+            if let Some(first) = all.first_mut() {
+                let mut altered = first.to_vec();
+                let at = altered.len() - 70;
+                altered[at] ^= 1;
+                *first = altered.into();
+            }
+            (all, if block == 3 { Verdict::Invalid } else { Verdict::UnknownKey })
+        })
+        .collect();
+    let dag = world.dag(&blocks);
+    let constants = Constants::new(&world.genesis);
+    assert!(transactions(&dag) >= SHARED_FROM);
+    let shared = prepare(&dag, &constants);
+    let alone: Vec<PreparedBlock> = dag
+        .blocks
+        .iter()
+        .map(|block| {
+            let one = |at| prepare_part(block, at..at + 1, &constants).pop().unwrap();
+            (0..block.payload.len()).map(one).collect()
+        })
+        .collect();
+    assert_eq!(shared, alone);
+    let all = shared.iter().flatten().flatten();
+    assert!(all.clone().any(|tx| tx.inner.holds) && all.clone().any(|tx| !tx.inner.holds));
+    assert!(shared.iter().flatten().any(Option::is_none), "some do not decode");
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_eq!(pool.install(|| prepare(&dag, &constants)), alone, "{threads} threads");
+    }
+}
