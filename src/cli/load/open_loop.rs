@@ -11,8 +11,11 @@ use tokio::task::JoinSet;
 use crate::cli::CliError;
 use crate::cli::network::{Endpoint, LocalNetwork, RecordMaker, clock};
 use crate::gateway::EntropyError;
-use crate::io::client_plane::SalusClient;
+use crate::io::client_plane::{LastReply, SalusClient};
 use crate::types::{ClientReply, NetworkId};
+
+/// Answers that are noted at a time.
+const ANSWERS_TOGETHER: usize = 1_024;
 
 /// How to load.
 #[derive(Debug, Clone, Copy)]
@@ -49,21 +52,16 @@ impl OpenLoop {
             }
         }
         let (transactions, senders) = (Arc::new(transactions), clients.len() as u64);
-        let (events, mut ended) = mpsc::unbounded_channel();
         let start = Instant::now() + Duration::from_millis(100);
         let mut tasks = JoinSet::new();
         for (first, client) in (0..).zip(clients) {
-            let sender = Sender { load, start, transactions: transactions.clone(), events: events.clone() };
-            tasks.spawn(sender.run(client, first, senders));
+            let part = Part { load, start, transactions: transactions.clone(), first, senders };
+            tasks.spawn(part.run(client));
         }
-        drop(events);
         let mut outcome =
             Outcome { latencies: Vec::with_capacity(memory_for(load.transactions())), ..Outcome::default() };
-        while let Some(event) = ended.recv().await {
-            outcome.note(event);
-        }
         while let Some(task) = tasks.join_next().await {
-            task.map_err(|error| CliError::unable(format!("a client has failed: {error}")))?;
+            outcome.add(task.map_err(|error| CliError::unable(format!("a client has failed: {error}")))?);
         }
         Ok(outcome)
     }
@@ -143,19 +141,6 @@ impl Outcome {
     }
 }
 
-/// End of one transaction.
-enum Ended {
-    Final { after: Duration, in_time: bool },
-    Busy,
-    Refused(String),
-    Unanswered,
-}
-
-enum Event {
-    Ended(Ended),
-    Lag(Duration),
-}
-
 fn memory_for(transactions: u64) -> usize {
     usize::try_from(transactions).unwrap_or_default()
 }
@@ -166,75 +151,110 @@ async fn connect(endpoint: &Endpoint, network: NetworkId) -> Result<Arc<SalusCli
 }
 
 impl Outcome {
-    fn note(&mut self, event: Event) {
-        match event {
-            Event::Ended(Ended::Final { after, in_time }) => {
-                self.latencies.push(after);
-                self.in_time += u64::from(in_time);
+    fn note(&mut self, reply: ClientReply, due: Instant, end: Instant) {
+        match reply {
+            ClientReply::Executed { .. } | ClientReply::Duplicate { .. } => {
+                self.latencies.push(due.elapsed());
+                self.in_time += u64::from(Instant::now() <= end);
             }
-            Event::Ended(Ended::Busy) => self.busy += 1,
-            Event::Ended(Ended::Refused(reason)) => {
-                self.refused += 1;
-                self.reason.get_or_insert(reason);
-            }
-            Event::Ended(Ended::Unanswered) => self.unanswered += 1,
-            Event::Lag(lag) => self.lag = self.lag.max(lag),
+            ClientReply::Refused { code, .. } if code == "Busy" => self.busy += 1,
+            ClientReply::Refused { code, message } => self.refuse(|| format!("{code}: {message}")),
+            ClientReply::Skipped { reason } => self.refuse(|| format!("skipped for reason {reason}")),
+            ClientReply::Accepted => self.unanswered += 1,
         }
+    }
+
+    fn refuse(&mut self, reason: impl FnOnce() -> String) {
+        self.refused += 1;
+        self.reason.get_or_insert_with(reason);
+    }
+
+    /// Transactions that came to an end.
+    fn ended(&self) -> u64 {
+        self.executed() + self.busy + self.refused + self.unanswered
+    }
+
+    /// Adds what became of another part of the load.
+    fn add(&mut self, mut other: Self) {
+        self.latencies.append(&mut other.latencies);
+        self.in_time += other.in_time;
+        self.busy += other.busy;
+        self.refused += other.refused;
+        self.reason = self.reason.take().or(other.reason);
+        self.unanswered += other.unanswered;
+        self.lag = self.lag.max(other.lag);
     }
 }
 
 /// One connection's part of the load: every n-th transaction.
-struct Sender {
+struct Part {
     load: OpenLoop,
     start: Instant,
     transactions: Arc<Transactions>,
-    events: mpsc::UnboundedSender<Event>,
+    first: u64,
+    senders: u64,
 }
 
-impl Sender {
-    async fn run(self, client: Arc<SalusClient>, first: u64, senders: u64) {
-        let end = self.start + self.load.duration;
-        let mut answers = JoinSet::new();
-        let mut number = first;
-        while let Some(transaction) = self.transactions.get(number) {
-            let due = self.start + self.load.due(number);
-            number += senders;
-            tokio::time::sleep_until(due.into()).await;
-            let _ = self.events.send(Event::Lag(due.elapsed()));
-            let Ok(replies) = client.submit(transaction).await else {
-                let _ = self.events.send(Event::Ended(Ended::Unanswered));
-                continue;
-            };
-            let events = self.events.clone();
-            answers.spawn(async move {
-                let ended = match replies.last().await {
-                    Some(reply) => judge(reply, due, end),
-                    None => Ended::Unanswered,
-                };
-                let _ = events.send(Event::Ended(ended));
-            });
-            while answers.try_join_next().is_some() {}
-        }
-        let all = async { while answers.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.load.answers_within, all).await.is_err() {
-            for _ in 0..answers.len() {
-                let _ = self.events.send(Event::Ended(Ended::Unanswered));
+impl Part {
+    fn due(&self, number: u64) -> Instant {
+        self.start + self.load.due(number)
+    }
+
+    async fn run(self, client: Arc<SalusClient>) -> Outcome {
+        let part = Arc::new(self);
+        let (answers, mut answered) = mpsc::unbounded_channel();
+        let mut sending = tokio::spawn(Arc::clone(&part).send(Arc::clone(&client), answers));
+        let (end, mut outcome) = (part.start + part.load.duration, Outcome::default());
+        let mut sent = None;
+        let mut until = Instant::now();
+        let mut together: Vec<LastReply> = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                given = answered.recv_many(&mut together, ANSWERS_TOGETHER) => {
+                    if given == 0 {
+                        break;
+                    }
+                    together.drain(..).for_each(|last| outcome.note(last.reply, part.due(last.token), end));
+                }
+                done = &mut sending, if sent.is_none() => {
+                    sent = Some(done.unwrap_or_default());
+                    until = Instant::now() + part.load.answers_within;
+                }
+                () = tokio::time::sleep_until(until.into()), if sent.is_some() => break,
             }
         }
+        drop(together);
+        let (submitted, lag) = match sent {
+            Some(sent) => sent,
+            // All answers have come, so all was sent.
+            None => sending.await.unwrap_or_default(),
+        };
+        outcome.unanswered += submitted - outcome.ended();
+        outcome.lag = lag;
         // The connection ends only now: replies come over it.
         drop(client);
+        outcome
     }
-}
 
-fn judge(reply: ClientReply, due: Instant, end: Instant) -> Ended {
-    match reply {
-        ClientReply::Executed { .. } | ClientReply::Duplicate { .. } => {
-            Ended::Final { after: due.elapsed(), in_time: Instant::now() <= end }
+    /// Sends each transaction when it is due: how many, and how far behind that was at most.
+    async fn send(
+        self: Arc<Self>,
+        client: Arc<SalusClient>,
+        answers: mpsc::UnboundedSender<LastReply>,
+    ) -> (u64, Duration) {
+        let (mut number, mut sent, mut lag) = (self.first, 0, Duration::ZERO);
+        while let Some(transaction) = self.transactions.get(number) {
+            let due = self.due(number);
+            if Instant::now() < due {
+                tokio::time::sleep_until(due.into()).await;
+            }
+            lag = lag.max(due.elapsed());
+            // One that cannot be sent counts as not answered.
+            let _ = client.submit_for(transaction, number, &answers).await;
+            (number, sent) = (number + self.senders, sent + 1);
         }
-        ClientReply::Refused { code, .. } if code == "Busy" => Ended::Busy,
-        ClientReply::Refused { code, message } => Ended::Refused(format!("{code}: {message}")),
-        ClientReply::Skipped { reason } => Ended::Refused(format!("skipped for reason {reason}")),
-        ClientReply::Accepted => Ended::Unanswered,
+        (sent, lag)
     }
 }
 

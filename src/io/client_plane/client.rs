@@ -29,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const OUTSTANDING_MAX: usize = 4_096;
 /// Most replies to one submission: accepted, and the last one.
 const REPLIES_MAX: usize = 2;
+/// Bytes of replies that are read at a time.
+const READ_TOGETHER: usize = 1 << 16;
 /// Submissions that wait to be written above which [`SalusClient::submit`] waits.
 const SUBMIT_BYTES_HIGH: usize = 1 << 20;
 
@@ -86,7 +88,24 @@ struct State {
 }
 
 struct Waiting {
-    replies: mpsc::Sender<ClientReply>,
+    listener: Listener,
+    permit: OwnedSemaphorePermit,
+}
+
+enum Listener {
+    /// Of one submission alone.
+    One(mpsc::Sender<ClientReply>),
+    /// Of many.
+    Shared { token: u64, answers: mpsc::UnboundedSender<LastReply> },
+}
+
+/// The last reply to a submission. While it is held, its submission counts as one that is on the way.
+#[derive(Debug)]
+pub struct LastReply {
+    /// What the submission was called by who made it.
+    pub token: u64,
+    /// The reply.
+    pub reply: ClientReply,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -188,13 +207,32 @@ impl SalusClient {
     /// # Errors
     /// If the connection is lost or the transaction is too long.
     pub async fn submit(&self, tx: Bytes) -> Result<Replies, ClientNetError> {
+        let (sender, replies) = mpsc::channel(REPLIES_MAX);
+        self.send(tx, Listener::One(sender)).await?;
+        Ok(Replies { replies })
+    }
+
+    /// Sends a transaction as [`SalusClient::submit`] does; its last reply goes to `answers`, under `token`, where those of
+    /// other submissions may go too. It never comes if the connection is lost first; `answers` has one sender less then.
+    ///
+    /// # Errors
+    /// As [`SalusClient::submit`].
+    pub async fn submit_for(
+        &self,
+        tx: Bytes,
+        token: u64,
+        answers: &mpsc::UnboundedSender<LastReply>,
+    ) -> Result<(), ClientNetError> {
+        self.send(tx, Listener::Shared { token, answers: answers.clone() }).await
+    }
+
+    async fn send(&self, tx: Bytes, listener: Listener) -> Result<(), ClientNetError> {
         if tx.len() > TRANSACTION_BYTES_MAX {
             return Err(ClientNetError::TooLarge(tx.len()));
         }
         let permit = self.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|closed| ClientNetError::Lost(closed.to_string()))?;
-        let (sender, replies) = mpsc::channel(REPLIES_MAX);
-        let mut waiting = Some(Waiting { replies: sender, _permit: permit });
+        let mut waiting = Some(Waiting { listener, permit });
         loop {
             let drained = self.shared.drained.notified();
             tokio::pin!(drained);
@@ -206,7 +244,7 @@ impl SalusClient {
             drained.await;
         }
         self.shared.written.notify_one();
-        Ok(Replies { replies })
+        Ok(())
     }
 
     /// Closes the connection; what has no last reply may or may not become final.
@@ -242,10 +280,15 @@ async fn write_all(shared: Arc<Shared>, mut stream: SendStream) {
 }
 
 async fn read_all(shared: Arc<Shared>, connection: Connection, mut stream: RecvStream) {
+    let mut unread = Vec::new();
     let why = loop {
-        match read_reply(&mut stream).await {
-            Ok(Some((request, reply))) => deliver(&shared, request, reply),
-            Ok(None) => break "the validator said nothing sensible".to_owned(),
+        match stream.read_chunk(READ_TOGETHER, true).await {
+            Ok(Some(chunk)) => unread.extend_from_slice(&chunk.bytes),
+            Ok(None) => break "the validator ended its replies".to_owned(),
+            Err(error) => break error.to_string(),
+        }
+        match take_replies(&mut unread) {
+            Ok(replies) => deliver(&shared, replies),
             Err(error) => break error,
         }
     };
@@ -258,31 +301,75 @@ async fn read_all(shared: Arc<Shared>, connection: Connection, mut stream: RecvS
     shared.lose(why);
 }
 
-fn deliver(shared: &Shared, request: u64, reply: ClientReply) {
-    let mut state = shared.state();
-    if reply.is_last() {
-        if let Some(waiting) = state.waiting.remove(&request) {
-            drop(state);
-            // Nobody may listen any more, and more replies than the protocol has are dropped.
-            let _ = waiting.replies.try_send(reply);
+/// Takes all whole replies off the front of what was read. What is left is shorter than a frame may be.
+fn take_replies(unread: &mut Vec<u8>) -> Result<Vec<(u64, ClientReply)>, String> {
+    let (mut replies, mut at) = (Vec::new(), 0);
+    while let Some((head, rest)) = unread[at..].split_first_chunk::<FRAME_HEAD_BYTES>() {
+        let [a, b, c, d, kind] = *head;
+        let len = u32::from_be_bytes([a, b, c, d]) as usize;
+        if kind != REPLY_FRAME || client_frame_limit(kind).is_none_or(|limit| len > limit) {
+            return Err("the validator said nothing sensible".to_owned());
         }
-    } else if let Some(waiting) = state.waiting.get(&request) {
-        // One place is kept for the last reply.
-        if waiting.replies.capacity() > 1 {
-            let _ = waiting.replies.try_send(reply);
+        let Some(body) = rest.get(..len) else { break };
+        replies.push(ClientReply::decode(body).map_err(|error: DecodeError| error.to_string())?);
+        at += FRAME_HEAD_BYTES + len;
+    }
+    unread.drain(..at);
+    Ok(replies)
+}
+
+fn deliver(shared: &Shared, replies: Vec<(u64, ClientReply)>) {
+    let mut ended = Vec::with_capacity(replies.len());
+    let mut state = shared.state();
+    for (request, reply) in replies {
+        if reply.is_last() {
+            ended.extend(state.waiting.remove(&request).map(|waiting| (waiting, reply)));
+        } else if let Some(Waiting { listener: Listener::One(replies), .. }) = state.waiting.get(&request)
+            // One place is kept for the last reply.
+            && replies.capacity() > 1
+        {
+            let _ = replies.try_send(reply);
+        }
+    }
+    drop(state);
+    for (Waiting { listener, permit }, reply) in ended {
+        // Nobody may listen any more, and more replies than the protocol has are dropped.
+        match listener {
+            Listener::One(replies) => drop(replies.try_send(reply)),
+            Listener::Shared { token, answers } => {
+                let _ = answers.send(LastReply { token, reply, _permit: permit });
+            }
         }
     }
 }
 
-async fn read_reply(stream: &mut RecvStream) -> Result<Option<(u64, ClientReply)>, String> {
-    let mut head = [0; FRAME_HEAD_BYTES];
-    stream.read_exact(&mut head).await.map_err(|error| error.to_string())?;
-    let [a, b, c, d, kind] = head;
-    let len = u32::from_be_bytes([a, b, c, d]) as usize;
-    if kind != REPLY_FRAME || client_frame_limit(kind).is_none_or(|limit| len > limit) {
-        return Ok(None);
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn replies_are_read_however_they_are_cut() {
+        let mut all = Vec::new();
+        let sent: Vec<(u64, ClientReply)> =
+            (0..40).map(|request| (request, ClientReply::Skipped { reason: 3 })).collect();
+        sent.iter().for_each(|(request, reply)| reply.encode_into(*request, &mut all));
+        for cut in [1, 2, 7, 64, all.len()] {
+            let (mut unread, mut read) = (Vec::new(), Vec::new());
+            for piece in all.chunks(cut) {
+                unread.extend_from_slice(piece);
+                read.append(&mut take_replies(&mut unread).unwrap());
+            }
+            assert_eq!(read, sent, "pieces of {cut}");
+            assert!(unread.is_empty());
+        }
+        for bad in [
+            &[0xff, 0, 0, 0, REPLY_FRAME][..],
+            &[0, 0, 0, 1, REPLY_FRAME ^ 0xff],
+            &[0, 0, 0, 1, REPLY_FRAME, 9],
+        ] {
+            assert!(take_replies(&mut bad.to_vec()).is_err(), "{bad:?}");
+        }
     }
-    let mut body = vec![0; len];
-    stream.read_exact(&mut body).await.map_err(|error| error.to_string())?;
-    ClientReply::decode(&body).map(Some).map_err(|error: DecodeError| error.to_string())
 }

@@ -13,7 +13,7 @@ mod submissions;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientNetError, Replies, SalusClient};
+pub use client::{ClientNetError, LastReply, Replies, SalusClient};
 pub use server::{ClientPlane, ClientPlaneConfig, OnSubmissions, Submission};
 
 /// Application error codes that a connection is closed with.

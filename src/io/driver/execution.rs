@@ -234,7 +234,18 @@ pub(super) fn mend_tiles(executor: &Executor<StateStore>, tiles: &mut TileStore)
     let state = executor.reader().tiles();
     let firsts = (0..head.tree_size).step_by(STUBS_AT_ONCE);
     let chunks = firsts.map(|first| state.stubs(LeafIndex(first), STUBS_AT_ONCE));
-    rebuild(chunks, tiles).map(|_| ())
+    let root = rebuild(chunks, tiles)?.root();
+    if root != head.root {
+        return Err(StorageError::Damaged {
+            path: "state".to_owned(),
+            at: 0,
+            why: format!(
+                "its {} leaves make root {root} and its head says {}; remove the folder, so that it is built again from the block log",
+                head.tree_size, head.root
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// The checkpoint that was published before a restart, if it holds and the state covers it.

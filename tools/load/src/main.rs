@@ -17,6 +17,10 @@ use salus::cli::network::{LocalNetwork, NetworkOptions, RecordMaker, register_re
 
 use report::Measured;
 
+/// As the validators have it: replies are made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Pause between the start of a network and the measurement of its idle use.
 const SETTLE_IDLE: Duration = Duration::from_secs(3);
 /// How long after a load its last answers are waited for.
