@@ -1,6 +1,6 @@
 //! The validator's side.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,10 +51,19 @@ pub struct Submission {
     pub tx: Bytes,
 }
 
-/// Takes what a client has sent, all that was there together. Must not block for long. Each has to be answered with
+/// What a client has submitted that has no last reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outstanding {
+    /// Transactions.
+    pub transactions: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+}
+
+/// Takes what a client has sent, all that was there together, and what it had outstanding before. Must not block for long. Each has to be answered with
 /// [`ClientPlane::reply`] until a last reply, else it counts as outstanding for as long as the client is connected. Those that
 /// are refused at once are returned with why, by the client's number for them.
-pub type OnSubmissions = Arc<dyn Fn(Vec<Submission>) -> Vec<(u64, ClientError)> + Send + Sync>;
+pub type OnSubmissions = Arc<dyn Fn(Outstanding, Vec<Submission>) -> Vec<(u64, ClientError)> + Send + Sync>;
 
 /// What the client plane is started with.
 #[derive(Debug)]
@@ -122,8 +131,9 @@ struct Session {
 
 #[derive(Default)]
 struct SessionState {
-    /// Requests without their last reply.
-    outstanding: BTreeSet<u64>,
+    /// Requests without their last reply, and the bytes of their transactions.
+    outstanding: BTreeMap<u64, u32>,
+    outstanding_bytes: usize,
     /// Encoded replies that wait to be written.
     replies: Vec<u8>,
     /// No more submissions come.
@@ -133,11 +143,13 @@ struct SessionState {
 impl Session {
     fn reply(&self, request: u64, reply: &ClientReply) {
         let mut state = lock(&self.state);
-        if !state.outstanding.contains(&request) {
+        if !state.outstanding.contains_key(&request) {
             return;
         }
-        if reply.is_last() {
-            state.outstanding.remove(&request);
+        if reply.is_last()
+            && let Some(bytes) = state.outstanding.remove(&request)
+        {
+            state.outstanding_bytes -= bytes as usize;
         }
         reply.encode_into(request, &mut state.replies);
         drop(state);
@@ -145,19 +157,27 @@ impl Session {
     }
 
     /// Notes a request, or refuses it.
-    fn open(&self, request: u64, limit: usize) -> Result<bool, PeerError> {
+    fn open(&self, request: u64, bytes: usize, limit: usize) -> Result<bool, PeerError> {
         let mut state = lock(&self.state);
         if state.outstanding.len() < limit {
-            return if state.outstanding.insert(request) {
-                Ok(true)
-            } else {
-                Err(PeerError::Unsolicited("a request number that is in use"))
-            };
+            // A transaction's limit is far below 32 bits.
+            let short = u32::try_from(bytes).unwrap_or(u32::MAX);
+            if let Some(before) = state.outstanding.insert(request, short) {
+                state.outstanding.insert(request, before);
+                return Err(PeerError::Unsolicited("a request number that is in use"));
+            }
+            state.outstanding_bytes += bytes;
+            return Ok(true);
         }
         ClientReply::from(&ClientError::Busy).encode_into(request, &mut state.replies);
         drop(state);
         self.written.notify_one();
         Ok(false)
+    }
+
+    fn outstanding(&self) -> Outstanding {
+        let state = lock(&self.state);
+        Outstanding { transactions: state.outstanding.len(), bytes: state.outstanding_bytes }
     }
 
     /// Waits until the client has taken replies.
@@ -352,8 +372,9 @@ async fn read_all(shared: &Shared, client: u64, session: &Session, stream: RecvS
         };
         let mut taken = Vec::with_capacity(here.len());
         let mut broken = None;
+        let before = session.outstanding();
         for Submit { request, tx } in here {
-            match session.open(request, shared.outstanding) {
+            match session.open(request, tx.len(), shared.outstanding) {
                 Ok(true) => taken.push(Submission { client, request, tx }),
                 Ok(false) => {}
                 Err(error) => {
@@ -362,7 +383,7 @@ async fn read_all(shared: &Shared, client: u64, session: &Session, stream: RecvS
                 }
             }
         }
-        for (request, error) in (shared.on_submissions)(taken) {
+        for (request, error) in (shared.on_submissions)(before, taken) {
             session.reply(request, &ClientReply::from(&error));
         }
         if let Some(error) = broken {

@@ -161,8 +161,8 @@ impl Ledger for Service {
 
     fn submit(&self, tx: Bytes) -> Ticket {
         let id = tx_id(&tx);
-        let HttpRequest { ticket, admitted, outcome } = self.replies.http_request(id);
-        for (ticket, error) in self.intake.submit(vec![(ticket, tx)]) {
+        let HttpRequest { ticket, held, admitted, outcome } = self.replies.http_request(id, tx.len());
+        for (ticket, error) in self.intake.submit(held, vec![(ticket, tx)]) {
             self.replies.refuse(ticket, &error);
         }
         let busy = crate::error::ClientError::Busy;

@@ -19,6 +19,7 @@ mod checked;
 mod clock;
 mod core;
 mod execution;
+mod gate;
 mod inbox;
 mod intake;
 mod ledger;

@@ -13,7 +13,8 @@ use super::checked::CheckedPayloads;
 use super::clock::Clock;
 use super::core::{Core, Signals, Waiting as Refused};
 use super::execution::{Execution, Shown, last_published, mend_tiles, order_queue};
-use super::inbox::{CoreSender, Inbox};
+use super::gate::{Amount, Gate};
+use super::inbox::{CoreSender, Inbox, Mail};
 use super::intake::{Intake, Lone, Replies, Waiting};
 use super::ledger::Service;
 use super::librarian;
@@ -29,7 +30,7 @@ use crate::error::StorageError;
 use crate::execute::{Executor, KeyDirectory};
 use crate::genesis::Genesis;
 use crate::io::NetError;
-use crate::io::client_plane::{ClientPlane, ClientPlaneConfig, Submission};
+use crate::io::client_plane::{ClientPlane, ClientPlaneConfig, Outstanding, Submission};
 use crate::io::files::DataLock;
 use crate::io::http::{HttpConfig, HttpServer};
 use crate::io::keys::{KeyError, NodeKeys, are_unused};
@@ -273,7 +274,7 @@ fn start_pool(
             }
         }
         Answer::Payload { block, verdicts } => {
-            let _ = core.send_lazily(Input::Verified { block, verdicts: verdicts.into() });
+            let _ = core.send_lazily(Mail::Input(Input::Verified { block, verdicts: verdicts.into() }));
         }
     };
     Ok(Arc::new(VerifyPool::start(&pool, genesis.network(), keys.clone(), on_answer)?))
@@ -391,7 +392,8 @@ impl Wiring<'_> {
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
         let (replay_until, shown) = (data.last_commit(), data.shown(&checkpoint_keys));
         let (orders_tx, orders) = order_queue(ORDERS_MAX);
-        let intake = self.intake(&clock, &pool, &waiting, &core_tx)?;
+        let gate = Gate::new(&self.node_config.mempool);
+        let intake = self.intake(&clock, &gate, &pool, &waiting, &core_tx)?;
         let clients = self.start_clients(&handle, intake.clone())?;
         replies.attach(clients.clone());
         let http =
@@ -427,6 +429,8 @@ impl Wiring<'_> {
             waiting: Refused::default(),
             checked: CheckedPayloads::default(),
             inputs: Vec::new(),
+            held: Vec::new(),
+            gate,
             durable: LogSeq(0),
             wanted: None,
             meter: LoadMeter::default(),
@@ -487,6 +491,7 @@ impl Wiring<'_> {
     fn intake(
         &self,
         clock: &Clock,
+        gate: &Arc<Gate>,
         pool: &Arc<VerifyPool>,
         waiting: &Arc<Waiting>,
         core: &CoreSender,
@@ -495,6 +500,7 @@ impl Wiring<'_> {
         Ok(Intake {
             network: self.genesis.network(),
             clock: clock.clone(),
+            gate: Arc::clone(gate),
             keys: self.directory.clone(),
             pool: Arc::clone(pool),
             waiting: Arc::clone(waiting),
@@ -547,10 +553,11 @@ impl Wiring<'_> {
             connections: values.clients.connections,
             outstanding: values.clients.outstanding,
         };
-        let on_submissions = move |all: Vec<Submission>| {
+        let on_submissions = move |before: Outstanding, all: Vec<Submission>| {
             let ticketed =
                 all.into_iter().map(|Submission { client, request, tx }| (Ticket { client, request }, tx));
-            let refused = intake.submit(ticketed.collect());
+            let held = Amount { transactions: before.transactions, bytes: before.bytes };
+            let refused = intake.submit(held, ticketed.collect());
             refused.into_iter().map(|(ticket, error)| (ticket.request, error)).collect()
         };
         Ok(ClientPlane::start(config, runtime, Arc::new(on_submissions))?)
