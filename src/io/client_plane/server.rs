@@ -32,9 +32,15 @@ use crate::types::{CLIENT_PROTOCOL_VERSION, ClientReply, FRAME_HEAD_BYTES, HELLO
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a client counts as gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a client's submissions that are on their way, or were read and not handed on; and of replies to it without an
+/// acknowledgement.
+const WINDOW_BYTES: u32 = 128 << 10;
 /// Replies that wait for a client above which its submissions are not read. The replies of all outstanding ones may come
 /// on top.
-const REPLY_BYTES_HIGH: usize = 256 << 10;
+const REPLY_BYTES_HIGH: usize = 64 << 10;
+/// What one client can make the node hold, beside its outstanding transactions and their replies: QUIC's two windows, what was
+/// taken off the stream, and replies of which one half is being written.
+pub const CLIENT_BYTES_MAX: usize = 3 * WINDOW_BYTES as usize + 2 * REPLY_BYTES_HIGH;
 /// Submissions of a client that are handed on together.
 const TOGETHER_MAX: usize = 64;
 /// Bytes of a hello's body.
@@ -207,7 +213,7 @@ impl ClientPlane {
         let tls = QuicServerConfig::try_from(tls::Identity::new(&key)?.client_plane_server()?)
             .map_err(|error| NetError::Quic(error.to_string()))?;
         let mut server = ServerConfig::with_crypto(Arc::new(tls));
-        server.transport_config(transport(1, 256 << 10).build()?);
+        server.transport_config(transport(1, WINDOW_BYTES, WINDOW_BYTES).build()?);
         let _guard = runtime.enter();
         let endpoint = quic::bind("listen.clients", listen, &key, server)?;
         let shared = Arc::new(Shared {
@@ -252,13 +258,13 @@ impl ClientPlane {
 }
 
 /// Clients sit on ordinary lines, so their plane has the internet's usual congestion control.
-pub(super) fn transport(bidi_streams: u32, receive_window: u32) -> Transport {
+pub(super) fn transport(bidi_streams: u32, receive_window: u32, send_window: u32) -> Transport {
     Transport {
         congestion: Congestion::Cubic,
         uni_streams: 0,
         bidi_streams,
         receive_window,
-        send_window: 1 << 20,
+        send_window,
         idle_timeout: IDLE_TIMEOUT,
     }
 }

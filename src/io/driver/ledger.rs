@@ -49,6 +49,8 @@ pub(super) struct Service {
     pub(super) pump: Arc<PumpControl>,
     /// Bound of the memory that the node takes, in bytes.
     pub(super) memory_limit: u64,
+    /// Bound of all that may be under way, in bytes.
+    pub(super) memory_bound: u64,
 }
 
 fn internal(error: &StorageError) -> ServeError {
