@@ -37,7 +37,7 @@
 //! | handshakes | connections | 512; one connection for each validator | turned away; from 64 on addresses have to be proven |
 //! | on the line | bytes | QUIC's window for each peer, 256 streams | its streams stop |
 //! | payloads and answers from socket to node | bytes, as decoded | room of each peer, 6 to 16 MiB | its streams are not read |
-//! | headers and requests from socket to node | bytes, as decoded | room of each peer, 4 MiB | the same; payloads do not hold up headers |
+//! | headers and requests from socket to node | bytes, as decoded, and 256 for each | room of each peer, 4 MiB | the same; payloads do not hold up headers |
 //! | of these, not looked into | events | 256 for each peer and lane | its streams are not read |
 //! | of these, checked: the core's queue | mails | 4,096 | checking waits, so the row above fills |
 //! | payloads whose signatures are to be checked | payloads | those of the DAG, 256 of them queued | offered again; they wait in the DAG |
@@ -63,6 +63,6 @@
 //! With M = `limits.memory_mb`: what validators send and the node keeps takes M; what is on its way from and to peers about M / 2 (or, in large
 //! committees, what the largest frames need); client transactions `mempool.bytes` and 512 bytes for each of `mempool.transactions`;
 //! each connection of a client half a MiB, each by HTTP 64 KiB; own blocks, records and caches of keys are constants. A validator says each part and the
-//! sum when it starts, and shows the sum as `salus_memory_bound_bytes`: 2.3 GiB for four validators with the defaults
+//! sum when it starts, and shows the sum as `salus_memory_bound_bytes`: 2.4 GiB for four validators with the defaults
 //! and two threads that verify, of which in practice little is used at a time. The tables of the state and the index of the
 //! block log come on top: they grow with the ledger, not with the load.

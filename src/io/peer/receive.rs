@@ -18,6 +18,8 @@ const SLOT_BYTES: usize = 48;
 const TRANSACTION_BYTES_MIN: usize = 4;
 /// What decoding makes of the bytes of headers and commits, at most: their parts, ancestors, lists.
 const DECODED_FACTOR: usize = 5;
+/// What a frame takes however short it is.
+const FRAME_BYTES: usize = 256;
 
 /// Room for what one peer sends. Small frames have their own, so that headers do not wait behind payloads.
 pub(super) struct Budget {
@@ -69,12 +71,13 @@ impl Budget {
     }
 }
 
-/// Memory that a frame and what is made of it take, at most.
+/// Memory that a frame and what is made of it take, at most, with its place in queues.
 pub(super) fn cost(class: FrameClass, len: usize) -> usize {
-    match class {
+    let decoded = match class {
         FrameClass::Payload => len + SLOT_BYTES * (len / TRANSACTION_BYTES_MIN).min(PAYLOAD_TRANSACTIONS_MAX),
         FrameClass::Small | FrameClass::Answer => DECODED_FACTOR * len,
-    }
+    };
+    FRAME_BYTES + decoded
 }
 
 /// A body is allocated as its bytes come in: this much at first, then doubling up to its length.
@@ -173,7 +176,55 @@ fn lost(error: &ReadError) -> StreamEnd {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::dag::payload_held_bytes;
+    use crate::limits::PAYLOAD_BYTES_MAX;
+    use crate::types::Payload;
+
+    #[test]
+    fn a_frame_costs_at_least_what_decoding_it_makes() {
+        // Transactions without bytes: the most that a payload of this length can hold.
+        let bytes = Bytes::from(vec![0; 4 * PAYLOAD_TRANSACTIONS_MAX]);
+        let payload = Payload::decode(bytes.clone()).unwrap();
+        assert_eq!(payload.len(), PAYLOAD_TRANSACTIONS_MAX);
+        assert!(cost(FrameClass::Payload, bytes.len()) >= payload_held_bytes(&payload));
+        assert!(
+            cost(FrameClass::Payload, PAYLOAD_BYTES_MAX + 64) < 6 << 20,
+            "the least room of a peer takes any"
+        );
+        assert!(cost(FrameClass::Small, 0) > 0);
+    }
+
+    #[tokio::test]
+    async fn credit_is_counted_until_its_last_share_is_gone() {
+        let limits =
+            PeerLimits { receive_bytes: 10_000, receive_small_bytes: 1_000, ..PeerLimits::default() };
+        let budget = Budget::new(&limits);
+        // A frame that costs more than there is takes all.
+        let (payload, answer) = (kind(FrameClass::Payload), kind(FrameClass::Answer));
+        let credit = budget.reserve(payload, 1 << 20).await.unwrap();
+        assert_eq!((credit.bytes(), budget.held()), (10_000, 10_000));
+        let share = credit.clone();
+        drop(credit);
+        let second = budget.reserve(answer, 10);
+        assert!(
+            tokio::time::timeout(std::time::Duration::ZERO, second).await.is_err(),
+            "a share is still held"
+        );
+        let header = budget.reserve(kind(FrameClass::Small), 100).await.unwrap();
+        assert_eq!(budget.held(), 10_000 + header.bytes(), "small frames have room of their own");
+        drop(share);
+        let answer = budget.reserve(answer, 10).await.unwrap();
+        assert_eq!(budget.held(), header.bytes() + answer.bytes());
+        drop((header, answer));
+        assert_eq!(budget.held(), 0);
+    }
+
+    /// A frame type of a class.
+    fn kind(class: FrameClass) -> u8 {
+        (0..=u8::MAX).find(|kind| FrameClass::of(*kind) == class).unwrap()
+    }
 
     #[test]
     fn a_body_is_not_allocated_ahead_of_its_bytes() {
