@@ -13,4 +13,4 @@ mod tests;
 
 pub use block_manager::{Admission, BlockManager, ManagerLimits};
 pub use rules::VerifiedHeader;
-pub use state::{DagBlock, DagState};
+pub use state::{DagBlock, DagState, payload_held_bytes};

@@ -12,6 +12,16 @@ use crate::execute::Verdict;
 use crate::planted::{self, Bug};
 use crate::types::{AuthorityIndex, BlockRef, LogSeq, Payload, Round};
 
+/// What a payload takes beside its bytes, for each transaction: where it lies, its id, its verdict. Transactions of no bytes
+/// are few on the wire and as many in memory.
+const SLOT_BYTES: usize = 48;
+
+/// Estimate of the memory of one payload with its verdicts.
+#[must_use]
+pub fn payload_held_bytes(payload: &Payload) -> usize {
+    payload.bytes().len() + SLOT_BYTES * payload.len()
+}
+
 /// One block of the DAG.
 #[derive(Debug, Clone)]
 pub struct DagBlock {
@@ -52,7 +62,7 @@ pub struct DagState {
     uncommitted_transactions: u64,
     /// Estimate of the memory of headers.
     header_bytes: usize,
-    /// Bytes of payloads that are not executed.
+    /// Estimate of the memory of payloads that are not executed.
     payload_bytes: usize,
 }
 
@@ -99,7 +109,7 @@ impl DagState {
         self.header_bytes
     }
 
-    /// Bytes of the payloads that are held.
+    /// Estimate of the memory that the payloads take that are held.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.payload_bytes
@@ -293,8 +303,8 @@ impl DagState {
     /// Adds the payload of a block that is here, once. Returns blocks that became available by it.
     pub fn set_payload(&mut self, block: &BlockRef, payload: Arc<Payload>, seq: LogSeq) -> Vec<BlockRef> {
         let Some(entry) = self.get_mut(block) else { return Vec::new() };
-        let bytes = payload.bytes().len();
-        let before = entry.payload.replace(payload).map_or(0, |before| before.bytes().len());
+        let bytes = payload_held_bytes(&payload);
+        let before = entry.payload.replace(payload).map_or(0, |before| payload_held_bytes(&before));
         entry.payload_seq = Some(seq);
         self.payload_bytes = self.payload_bytes + bytes - before;
         self.settle_availability(*block)
@@ -310,7 +320,7 @@ impl DagState {
     /// Lets go of payload and verdicts of a block that was executed; the log keeps them.
     pub fn drop_payload(&mut self, block: &BlockRef) {
         if let Some(entry) = self.get_mut(block) {
-            let bytes = entry.payload.take().map_or(0, |payload| payload.bytes().len());
+            let bytes = entry.payload.take().map_or(0, |payload| payload_held_bytes(&payload));
             entry.verdicts = None;
             self.payload_bytes -= bytes;
         }
@@ -373,7 +383,7 @@ impl DagState {
         for (block, entry) in gone.flat_map(Row::into_blocks) {
             self.blocks -= 1;
             self.header_bytes -= held_bytes(&entry.header);
-            self.payload_bytes -= entry.payload.as_ref().map_or(0, |payload| payload.bytes().len());
+            self.payload_bytes -= entry.payload.as_deref().map_or(0, payload_held_bytes);
             if !entry.committed {
                 self.uncommitted_transactions -= u64::from(entry.header.header().n_tx);
                 orphans.push(block);

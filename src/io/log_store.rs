@@ -32,7 +32,7 @@ pub const QUEUED_BYTES_MAX: usize = 32 << 20;
 /// Pending bytes at which the writer commits without looking whether more is queued.
 pub const COMMIT_BYTES: usize = 1 << 20;
 /// Groups that may be on their way to the disk.
-const IN_FLIGHT_MAX: usize = 2 * LANES;
+pub const IN_FLIGHT_MAX: usize = 2 * LANES;
 /// Time after which records become durable that nobody asked for.
 const COMMIT_PAUSE: Duration = Duration::from_millis(20);
 /// Longest sleep when there is nothing to do.

@@ -165,6 +165,13 @@ impl VerifyPool {
         Ok(pool)
     }
 
+    /// Whether so many client transactions would be taken now.
+    #[must_use]
+    pub fn has_room(&self, transactions: usize) -> bool {
+        let waiting = self.waking.client_transactions.load(Ordering::Relaxed);
+        waiting == 0 || waiting + transactions <= self.client_transactions_max
+    }
+
     /// Queues a job, or gives it back if its queue is full. Never blocks.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //!
 //! Text only. What a module says of itself stands with the module; here is what concerns several of them.
 
+pub mod back_pressure;
 pub mod decisions;
 pub mod formats;
 pub mod protocol;

@@ -251,7 +251,7 @@
 //! |---|---|---|
 //! | headers in the DAG | authors, one block a round; equivocators by accounts | M / 4, then no header is taken until garbage collection has made room |
 //! | second blocks of a slot | equivocators | one that proves it, then only what others need: an account of 4 to 64 blocks for each author that needs them |
-//! | payloads in the DAG | authors | M / 2, then only those of the first commit that waits for execution; own blocks are empty from M / 4 on |
+//! | payloads in the DAG, and where each transaction lies in them | authors | M / 2, then only those of the first commit that waits for execution; own blocks are empty from M / 4 on |
 //! | suspended headers | who brings them | M / 8 / n for each peer, and 4,096 headers; the highest of the same peer go first |
 //! | payloads before their headers | their authors | 4 for each author, and M / 16 / n bytes |
 //! | missing blocks that are asked for | who names them | 256 headers for each namer; payloads of headers in the DAG |
@@ -259,7 +259,7 @@
 //! | requests under way | | two for each block, 512 blocks for each peer |
 //! | own transactions | clients | `mempool.bytes`, and 32 MiB in blocks that are not executed |
 //! | committed and not executed | | no header is taken above four times the backlog that keeps own blocks empty |
-//! | frames from and to peers | peers | queues and receive credit for each peer, see [`crate::io`] |
+//! | frames from and to peers | peers | queues and receive credit for each peer, see [`super::back_pressure`] |
 //! | requests for old blocks | peers | 4 for each peer |
 //!
 //! M is at least what the headers of `gc_depth` and 64 more rounds take, or the node does not start: a DAG that is full before

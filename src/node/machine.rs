@@ -251,6 +251,12 @@ impl Node {
         }
     }
 
+    /// Transactions in the pool, and their bytes.
+    #[must_use]
+    pub fn pooled(&self) -> (usize, usize) {
+        (self.mempool.len(), self.mempool.bytes())
+    }
+
     /// Proofs that validators made two blocks of one round: at most one for each validator.
     pub fn evidence(&self) -> impl Iterator<Item = &EquivocationProof> {
         self.equivocations.proofs()

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use super::machine::Node;
-use crate::dag::ManagerLimits;
+use crate::dag::{ManagerLimits, payload_held_bytes};
 use crate::types::{AuthorityIndex, BlockRef, Payload};
 
 /// Most payloads that came before their headers, for each author.
@@ -64,7 +64,7 @@ impl Shares {
 impl Node {
     /// Estimate of the memory that headers, payloads and transactions take.
     pub(super) fn memory_bytes(&self) -> usize {
-        let early: usize = self.early_payloads.values().map(|(_, payload)| payload.bytes().len()).sum();
+        let early: usize = self.early_payloads.values().map(|(_, payload)| payload_held_bytes(payload)).sum();
         self.dag.header_bytes()
             + self.dag.payload_bytes()
             + self.manager.memory_bytes()
@@ -81,7 +81,7 @@ impl Node {
 
     /// Whether a payload of a block in the DAG may be taken now.
     pub(super) fn has_payload_room(&self, block: &BlockRef, payload: &Payload) -> bool {
-        self.dag.payload_bytes() + payload.bytes().len() <= self.shares.payloads
+        self.dag.payload_bytes() + payload_held_bytes(payload) <= self.shares.payloads
             || self.commits.first_needs(block)
     }
 
@@ -97,9 +97,9 @@ impl Node {
             && block.round.0 <= self.dag.highest_round().0 + HORIZON_ROUNDS;
         let of_author = self.early_payloads.iter().filter(|(early, _)| early.author == block.author);
         let (held, bytes) =
-            of_author.fold((0, 0), |(n, bytes), (_, (_, early))| (n + 1, bytes + early.bytes().len()));
+            of_author.fold((0, 0), |(n, bytes), (_, (_, early))| (n + 1, bytes + payload_held_bytes(early)));
         let fits = held < EARLY_PAYLOADS_PER_AUTHOR_MAX
-            && bytes + payload.bytes().len() <= self.shares.early / self.committee.size();
+            && bytes + payload_held_bytes(&payload) <= self.shares.early / self.committee.size();
         if plausible && fits {
             self.early_payloads.insert(block, (from, payload));
         }

@@ -29,4 +29,5 @@ pub use fetcher::serve_from_log;
 pub use machine::{Node, NodeConfig, NodeStats, Now};
 pub use memory::memory_bytes_min;
 pub use pace::{COMMIT_ROUNDS, Pace};
+pub use proposer::OWN_BYTES_MAX;
 pub use recovery::{ForeignState, RecoverError, Recovered};

@@ -21,7 +21,7 @@ use crate::types::{
 };
 
 /// Payload bytes of own blocks that are not executed yet. Above it they go out empty: nobody names them, or execution is behind.
-const OWN_BYTES_MAX: usize = 32 << 20;
+pub const OWN_BYTES_MAX: usize = 32 << 20;
 
 /// Multiple of the least wait for a leader after which, twice, an own header goes out again at the latest.
 const RESEND_FACTOR: u64 = 5;

@@ -147,6 +147,12 @@ pub struct Report {
     pub acknowledged: u64,
     /// Leaves in the log.
     pub leaves: u64,
+    /// Transactions that came to a validator, each time that they did.
+    pub submissions: u64,
+    /// Of these, those that clients heard a full pool refused.
+    pub busy: u64,
+    /// Most transactions in the pool of any validator.
+    pub pool_max: usize,
     /// Messages lost to loss and partitions.
     pub lost_messages: u64,
     /// Messages delivered twice.

@@ -1,6 +1,7 @@
 //! What a run is made of.
 
 use super::network::NetworkConfig;
+use crate::mempool::MempoolLimits;
 
 /// A kind of fault. Each can be switched off alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,6 +180,10 @@ pub struct SimConfig {
     pub clock_skew_ms: u64,
     /// How long things take.
     pub services: Services,
+    /// Transactions that each client has in flight.
+    pub window: usize,
+    /// Bounds of each validator's pool and own blocks.
+    pub mempool: MempoolLimits,
     /// Rounds of a beat; see [`Pace`](crate::node::Pace).
     pub beat_rounds: u64,
     /// From which moment on the latency of every block and transaction is noted, microseconds; clients turn to honest validators
@@ -207,6 +212,13 @@ impl Default for SimConfig {
             lossy_per_mille: 0,
             clock_skew_ms: 5_000,
             services: Services::default(),
+            window: 16,
+            mempool: MempoolLimits {
+                transactions: 1_000,
+                bytes: 1 << 20,
+                block_transactions: 40,
+                block_bytes: 1 << 16,
+            },
             beat_rounds: 1,
             measure_from_us: None,
             keep_log: true,

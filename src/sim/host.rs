@@ -48,6 +48,7 @@ pub(super) struct Host {
     /// Difference of its clock from the true time, milliseconds.
     clock: Clock,
     keep_log: bool,
+    mempool: MempoolLimits,
     /// Newest version of the protocol that its program speaks.
     pub(super) protocol: u16,
     /// Whether a header of its key has left.
@@ -130,6 +131,7 @@ impl Host {
             durable_store: MemStore::new(),
             clock,
             keep_log: config.keep_log,
+            mempool: config.mempool,
             protocol: if config.upgrade { PROTOCOL_VERSION_OLDEST } else { PROTOCOL_VERSION },
             keys_used: false,
             armed: false,
@@ -207,12 +209,7 @@ impl Host {
             consensus_key: SecretKey::from_seed(&self.seeds.consensus),
             cosign_key: SecretKey::from_seed(&self.seeds.cosign),
             pace: self.pace,
-            mempool: MempoolLimits {
-                transactions: 1_000,
-                bytes: 1 << 20,
-                block_transactions: 40,
-                block_bytes: 1 << 16,
-            },
+            mempool: self.mempool,
             execution_backlog_max: 2_000,
             protocol: self.protocol,
             memory_bytes: memory_bytes_min(

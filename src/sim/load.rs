@@ -55,6 +55,7 @@ impl World {
         if self.hosts[host].running.is_none() {
             return Ok(());
         }
+        self.report.submissions += 1;
         let wall = self.hosts[host].now(self.now_us).wall;
         let genesis = Arc::clone(&self.genesis);
         let ticket = Ticket { client: client as u64, request };
@@ -83,6 +84,7 @@ impl World {
             }
             Answer::Node(Reply::Accepted) => return Ok(()),
             Answer::Node(Reply::Busy) => {
+                self.report.busy += 1;
                 self.clients[client].refused(request, self.now_us);
                 return Ok(());
             }

@@ -25,6 +25,8 @@ mod load;
 mod lost_log_tests;
 mod mail;
 mod network;
+#[cfg(test)]
+mod overload_tests;
 mod probe;
 mod random;
 mod regions;

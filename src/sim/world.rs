@@ -143,7 +143,9 @@ impl World {
             .take(config.clients)
             .map(|org| {
                 let peers = orgs.iter().filter(|other| *other != org).copied().collect();
-                Client::new(genesis.network(), *org, &root_key(seed, *org), peers)
+                let mut client = Client::new(genesis.network(), *org, &root_key(seed, *org), peers);
+                client.manners.window = config.window;
+                client
             })
             .collect();
         Self {
@@ -248,6 +250,7 @@ impl World {
         report.dag_blocks_max = report.dag_blocks_max.max(stats.dag_blocks);
         report.bytes_max = report.bytes_max.max(stats.memory_bytes);
         report.suspended_max = report.suspended_max.max(stats.suspended);
+        report.pool_max = report.pool_max.max(stats.mempool);
         report.rounds = report.rounds.max(stats.own_round.0);
         let limit = SHARE_MAX * self.config.validators;
         if stats.dag_blocks > limit || stats.suspended > limit {

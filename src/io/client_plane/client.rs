@@ -179,7 +179,7 @@ impl SalusClient {
         let tls = QuicClientConfig::try_from(tls::client_plane_client(server_key)?)
             .map_err(|error| NetError::Quic(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(tls));
-        config.transport_config(transport(0, 1 << 20).build()?);
+        config.transport_config(transport(0, 1 << 20, 1 << 20).build()?);
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

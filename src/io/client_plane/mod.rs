@@ -14,7 +14,7 @@ mod submissions;
 mod tests;
 
 pub use client::{ClientNetError, LastReply, Replies, SalusClient};
-pub use server::{ClientPlane, ClientPlaneConfig, OnSubmissions, Submission};
+pub use server::{CLIENT_BYTES_MAX, ClientPlane, ClientPlaneConfig, OnSubmissions, Outstanding, Submission};
 
 /// Application error codes that a connection is closed with.
 pub mod close {

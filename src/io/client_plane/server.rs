@@ -1,6 +1,6 @@
 //! The validator's side.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,9 +32,15 @@ use crate::types::{CLIENT_PROTOCOL_VERSION, ClientReply, FRAME_HEAD_BYTES, HELLO
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a client counts as gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a client's submissions that are on their way, or were read and not handed on; and of replies to it without an
+/// acknowledgement.
+const WINDOW_BYTES: u32 = 128 << 10;
 /// Replies that wait for a client above which its submissions are not read. The replies of all outstanding ones may come
 /// on top.
-const REPLY_BYTES_HIGH: usize = 256 << 10;
+const REPLY_BYTES_HIGH: usize = 64 << 10;
+/// What one client can make the node hold, beside its outstanding transactions and their replies: QUIC's two windows, what was
+/// taken off the stream, and replies of which one half is being written.
+pub const CLIENT_BYTES_MAX: usize = 3 * WINDOW_BYTES as usize + 2 * REPLY_BYTES_HIGH;
 /// Submissions of a client that are handed on together.
 const TOGETHER_MAX: usize = 64;
 /// Bytes of a hello's body.
@@ -51,10 +57,19 @@ pub struct Submission {
     pub tx: Bytes,
 }
 
-/// Takes what a client has sent, all that was there together. Must not block for long. Each has to be answered with
+/// What a client has submitted that has no last reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outstanding {
+    /// Transactions.
+    pub transactions: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+}
+
+/// Takes what a client has sent, all that was there together, and what it had outstanding before. Must not block for long. Each has to be answered with
 /// [`ClientPlane::reply`] until a last reply, else it counts as outstanding for as long as the client is connected. Those that
 /// are refused at once are returned with why, by the client's number for them.
-pub type OnSubmissions = Arc<dyn Fn(Vec<Submission>) -> Vec<(u64, ClientError)> + Send + Sync>;
+pub type OnSubmissions = Arc<dyn Fn(Outstanding, Vec<Submission>) -> Vec<(u64, ClientError)> + Send + Sync>;
 
 /// What the client plane is started with.
 #[derive(Debug)]
@@ -122,8 +137,9 @@ struct Session {
 
 #[derive(Default)]
 struct SessionState {
-    /// Requests without their last reply.
-    outstanding: BTreeSet<u64>,
+    /// Requests without their last reply, and the bytes of their transactions.
+    outstanding: BTreeMap<u64, u32>,
+    outstanding_bytes: usize,
     /// Encoded replies that wait to be written.
     replies: Vec<u8>,
     /// No more submissions come.
@@ -133,11 +149,13 @@ struct SessionState {
 impl Session {
     fn reply(&self, request: u64, reply: &ClientReply) {
         let mut state = lock(&self.state);
-        if !state.outstanding.contains(&request) {
+        if !state.outstanding.contains_key(&request) {
             return;
         }
-        if reply.is_last() {
-            state.outstanding.remove(&request);
+        if reply.is_last()
+            && let Some(bytes) = state.outstanding.remove(&request)
+        {
+            state.outstanding_bytes -= bytes as usize;
         }
         reply.encode_into(request, &mut state.replies);
         drop(state);
@@ -145,19 +163,27 @@ impl Session {
     }
 
     /// Notes a request, or refuses it.
-    fn open(&self, request: u64, limit: usize) -> Result<bool, PeerError> {
+    fn open(&self, request: u64, bytes: usize, limit: usize) -> Result<bool, PeerError> {
         let mut state = lock(&self.state);
         if state.outstanding.len() < limit {
-            return if state.outstanding.insert(request) {
-                Ok(true)
-            } else {
-                Err(PeerError::Unsolicited("a request number that is in use"))
-            };
+            // A transaction's limit is far below 32 bits.
+            let short = u32::try_from(bytes).unwrap_or(u32::MAX);
+            if let Some(before) = state.outstanding.insert(request, short) {
+                state.outstanding.insert(request, before);
+                return Err(PeerError::Unsolicited("a request number that is in use"));
+            }
+            state.outstanding_bytes += bytes;
+            return Ok(true);
         }
         ClientReply::from(&ClientError::Busy).encode_into(request, &mut state.replies);
         drop(state);
         self.written.notify_one();
         Ok(false)
+    }
+
+    fn outstanding(&self) -> Outstanding {
+        let state = lock(&self.state);
+        Outstanding { transactions: state.outstanding.len(), bytes: state.outstanding_bytes }
     }
 
     /// Waits until the client has taken replies.
@@ -187,7 +213,7 @@ impl ClientPlane {
         let tls = QuicServerConfig::try_from(tls::Identity::new(&key)?.client_plane_server()?)
             .map_err(|error| NetError::Quic(error.to_string()))?;
         let mut server = ServerConfig::with_crypto(Arc::new(tls));
-        server.transport_config(transport(1, 256 << 10).build()?);
+        server.transport_config(transport(1, WINDOW_BYTES, WINDOW_BYTES).build()?);
         let _guard = runtime.enter();
         let endpoint = quic::bind("listen.clients", listen, &key, server)?;
         let shared = Arc::new(Shared {
@@ -232,13 +258,13 @@ impl ClientPlane {
 }
 
 /// Clients sit on ordinary lines, so their plane has the internet's usual congestion control.
-pub(super) fn transport(bidi_streams: u32, receive_window: u32) -> Transport {
+pub(super) fn transport(bidi_streams: u32, receive_window: u32, send_window: u32) -> Transport {
     Transport {
         congestion: Congestion::Cubic,
         uni_streams: 0,
         bidi_streams,
         receive_window,
-        send_window: 1 << 20,
+        send_window,
         idle_timeout: IDLE_TIMEOUT,
     }
 }
@@ -352,8 +378,9 @@ async fn read_all(shared: &Shared, client: u64, session: &Session, stream: RecvS
         };
         let mut taken = Vec::with_capacity(here.len());
         let mut broken = None;
+        let before = session.outstanding();
         for Submit { request, tx } in here {
-            match session.open(request, shared.outstanding) {
+            match session.open(request, tx.len(), shared.outstanding) {
                 Ok(true) => taken.push(Submission { client, request, tx }),
                 Ok(false) => {}
                 Err(error) => {
@@ -362,7 +389,7 @@ async fn read_all(shared: &Shared, client: u64, session: &Session, stream: RecvS
                 }
             }
         }
-        for (request, error) in (shared.on_submissions)(taken) {
+        for (request, error) in (shared.on_submissions)(before, taken) {
             session.reply(request, &ClientReply::from(&error));
         }
         if let Some(error) = broken {

@@ -43,7 +43,7 @@ fn config() -> ClientPlaneConfig {
 /// A plane that hands submissions to the test.
 fn start(config: ClientPlaneConfig) -> (ClientPlane, SocketAddr, mpsc::UnboundedReceiver<Submission>) {
     let (sender, submissions) = mpsc::unbounded_channel();
-    let on_submissions: OnSubmissions = Arc::new(move |all| {
+    let on_submissions: OnSubmissions = Arc::new(move |_outstanding, all| {
         let take = |submission: Submission| {
             let request = submission.request;
             if submission.tx.is_empty() {
@@ -229,6 +229,6 @@ async fn rubbish_ends_the_connection() {
 async fn a_port_in_use_is_named() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let config = ClientPlaneConfig { listen: taken.local_addr().unwrap(), ..config() };
-    let error = ClientPlane::start(config, &Handle::current(), Arc::new(|_| Vec::new())).unwrap_err();
+    let error = ClientPlane::start(config, &Handle::current(), Arc::new(|_, _| Vec::new())).unwrap_err();
     assert!(matches!(error, NetError::Bind { key: "listen.clients", .. }), "{error}");
 }

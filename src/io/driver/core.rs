@@ -15,7 +15,8 @@ use tracing::{debug, error, warn};
 use super::checked::CheckedPayloads;
 use super::clock::Clock;
 use super::execution::{Order, OrderSender};
-use super::inbox::{Gone, Inbox, Mail};
+use super::gate::{Amount, Gate};
+use super::inbox::{Gone, Held, Inbox, Mail};
 use super::librarian::Desk;
 use super::load::{CoreLoad, LoadMeter};
 use super::outgoing::{HOLD_US, Outgoing, Word};
@@ -27,7 +28,7 @@ use crate::io::verify_pool::{Busy, Job, VerifyPool};
 use crate::node::{Effect, Input, Node, NodeStats};
 use crate::types::{BlockPayload, EquivocationProof, LogSeq};
 
-/// Inputs that are handled together at most, and bytes of payloads in them.
+/// Inputs that are handled together at most, and bytes that those of peers hold: what they lead to is bounded with them.
 const TOGETHER_MAX: usize = 64;
 const TOGETHER_BYTES_MAX: usize = 1 << 20;
 /// Time after which figures are shown again.
@@ -144,6 +145,10 @@ pub(super) struct Core {
     pub(super) checked: CheckedPayloads,
     /// Are being handled.
     pub(super) inputs: Vec<Input>,
+    /// What they hold meanwhile.
+    pub(super) held: Vec<Held>,
+    /// Is told what the pool holds.
+    pub(super) gate: Arc<Gate>,
     pub(super) durable: LogSeq,
     /// What the effects that are being carried out want durable.
     pub(super) wanted: Option<LogSeq>,
@@ -207,16 +212,22 @@ impl Core {
     fn take_inputs(&mut self) -> Result<(), Gone> {
         let mut bytes = 0;
         while self.inputs.len() < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX {
-            let input = match self.inbox.take()? {
-                Some(Mail::Input(input)) => input,
-                Some(Mail::Checked { from, block, payload, verdicts }) => {
+            let (input, credit) = match self.inbox.take()? {
+                Some(Mail::Input(input)) => (input, None),
+                Some(Mail::Peer { input, credit }) => (input, Some(credit)),
+                Some(Mail::Checked { from, block, payload, verdicts, credit }) => {
                     self.checked.insert(block, Arc::clone(&payload), verdicts);
-                    Input::Payload { from, block, payload }
+                    (Input::Payload { from, block, payload }, Some(credit))
+                }
+                Some(Mail::Transactions { verified, place }) => {
+                    self.held.push(Held::Client { _place: place });
+                    (Input::Transactions(verified), None)
                 }
                 None => break,
             };
-            if let Input::Payload { payload, .. } = &input {
-                bytes += payload.bytes().len();
+            if let Some(credit) = credit {
+                bytes += credit.bytes();
+                self.held.push(Held::Peer { _credit: credit });
             }
             self.inputs.push(input);
         }
@@ -279,6 +290,10 @@ impl Core {
             self.carry_out_all(effects);
         }
         self.outgoing.flush(start.monotonic_us);
+        let (transactions, bytes) = self.node.pooled();
+        self.gate.pooled(Amount { transactions, bytes });
+        // Handled: who sent it may send on.
+        self.held.clear();
         let end = self.clock.now().monotonic_us;
         self.meter.note(&self.signals.load, n, start.monotonic_us, end);
         if end >= self.shown_us + SHOW_EVERY_US {

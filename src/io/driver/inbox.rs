@@ -1,4 +1,8 @@
 //! The way into the core: a bounded queue that the core empties without waiting, and its bell.
+//!
+//! The queue counts mails. Their bytes are bounded where they came in from outside: mail of peers carries the credit that was taken
+//! when it was read, mail of clients the places of its transactions, and both are given back when the core has handled it. What comes
+//! from the node's own threads answers what the core gave them, and is as bounded as that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,8 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::clock::Clock;
+use super::gate::Place;
 use crate::execute::Verdict;
 use crate::io::bell::Bell;
+use crate::io::peer::ReceiveCredit;
+use crate::mempool::PooledTransaction;
 use crate::node::Input;
 use crate::types::{AuthorityIndex, BlockRef, Payload};
 
@@ -26,10 +33,27 @@ pub(super) struct Refused;
 /// Something for the core.
 #[derive(Debug)]
 pub(super) enum Mail {
-    /// For the node.
+    /// For the node, from a thread of its own.
     Input(Input),
-    /// A payload whose signatures have been checked already.
-    Checked { from: AuthorityIndex, block: BlockRef, payload: Arc<Payload>, verdicts: Arc<[Verdict]> },
+    /// For the node, from a peer.
+    Peer { input: Input, credit: ReceiveCredit },
+    /// A peer's payload whose signatures have been checked already.
+    Checked {
+        from: AuthorityIndex,
+        block: BlockRef,
+        payload: Arc<Payload>,
+        verdicts: Arc<[Verdict]>,
+        credit: ReceiveCredit,
+    },
+    /// Client transactions that were verified.
+    Transactions { verified: Vec<PooledTransaction>, place: Place },
+}
+
+/// What mail holds until it is handled.
+#[derive(Debug)]
+pub(super) enum Held {
+    Peer { _credit: ReceiveCredit },
+    Client { _place: Place },
 }
 
 /// Hands things to the core. Clones share the queue.
@@ -51,16 +75,16 @@ impl CoreSender {
         Ok(())
     }
 
-    /// Queues an input that may wait a moment: if the core wakes soon by itself, it is not woken.
-    pub(super) fn send_lazily(&self, input: Input) -> Result<(), Gone> {
-        self.push(Mail::Input(input))?;
+    /// Queues mail that may wait a moment: if the core wakes soon by itself, it is not woken.
+    pub(super) fn send_lazily(&self, mail: Mail) -> Result<(), Gone> {
+        self.push(mail)?;
         self.ring_lazily();
         Ok(())
     }
 
-    /// The same for who may not wait. If the queue is full, or the core gone, the input is lost.
-    pub(super) fn try_send_lazily(&self, input: Input) -> Result<(), Refused> {
-        self.queue.try_send(Mail::Input(input)).map_err(|_full| Refused)?;
+    /// The same for who may not wait. If the queue is full, or the core gone, the mail is lost.
+    pub(super) fn try_send_lazily(&self, mail: Mail) -> Result<(), Refused> {
+        self.queue.try_send(mail).map_err(|_full| Refused)?;
         self.ring_lazily();
         Ok(())
     }
@@ -147,7 +171,7 @@ mod tests {
         let (bell, clock) = (Arc::new(Bell::new(1)), Clock::start());
         let (sender, inbox) = Inbox::new(2, Arc::clone(&bell), clock);
         inbox.wakes_at(0);
-        sender.send_lazily(Input::Tick).unwrap();
+        sender.send_lazily(Mail::Input(Input::Tick)).unwrap();
         assert!(matches!(inbox.take(), Ok(Some(Mail::Input(Input::Tick)))));
         // Would the last of these not be seen, this would sleep for ever.
         inbox.wakes_at(u64::MAX);
@@ -156,7 +180,7 @@ mod tests {
                 bell.sleep(0, None, || !inbox.is_empty());
             }
         });
-        sender.send_lazily(Input::Tick).unwrap();
+        sender.send_lazily(Mail::Input(Input::Tick)).unwrap();
         sleeper.join().unwrap();
         assert!(sender.send_all([Mail::Input(Input::Tick)]).is_err(), "the inbox is gone");
     }

@@ -13,12 +13,13 @@ use crate::ingress::{PendingTx, admit};
 use crate::io::client_plane::ClientPlane;
 use crate::io::verify_pool::{Busy, Job, VerifyPool};
 use crate::mempool::{PooledTransaction, Ticket};
-use crate::node::{Input, Reply};
+use crate::node::Reply;
 use crate::types::{ClientReply, NetworkId, TxId};
 use crate::verify::{VerifiedTx, verify_transactions};
 
 use super::clock::Clock;
-use super::inbox::CoreSender;
+use super::gate::{Amount, Gate, Place};
+use super::inbox::{CoreSender, Mail};
 
 /// The client number of requests that came by HTTP; the client plane counts from 0 and never gets there.
 const HTTP_CLIENT: u64 = u64::MAX;
@@ -30,22 +31,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Transactions that are with the verification pool, and who waits for them.
+/// Transactions that are with the verification pool, who waits for them, and their places.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    tickets: Mutex<HashMap<TxId, Vec<Ticket>>>,
+    tickets: Mutex<HashMap<TxId, Vec<(Ticket, Place)>>>,
 }
 
 impl Waiting {
-    fn insert(&self, id: TxId, ticket: Ticket) {
-        lock(&self.tickets).entry(id).or_default().push(ticket);
+    fn insert(&self, id: TxId, ticket: Ticket, place: Place) {
+        lock(&self.tickets).entry(id).or_default().push((ticket, place));
     }
 
     /// Takes back the ticket that was put in last for a transaction.
     fn remove_one(&self, id: &TxId, ticket: Ticket) {
         let mut tickets = lock(&self.tickets);
         if let Some(waiting) = tickets.get_mut(id) {
-            if let Some(at) = waiting.iter().rposition(|t| *t == ticket) {
+            if let Some(at) = waiting.iter().rposition(|(waits, _)| *waits == ticket) {
                 waiting.remove(at);
             }
             if waiting.is_empty() {
@@ -55,7 +56,7 @@ impl Waiting {
     }
 
     /// The first who waits for a transaction: each submission of it is answered by the pool once.
-    fn take_one(&self, id: &TxId) -> Option<Ticket> {
+    fn take_one(&self, id: &TxId) -> Option<(Ticket, Place)> {
         let mut tickets = lock(&self.tickets);
         let waiting = tickets.get_mut(id)?;
         let first = waiting.remove(0);
@@ -68,24 +69,34 @@ impl Waiting {
 
     /// Hands verified transactions to the node.
     pub(super) fn verified(&self, verified: Vec<VerifiedTx>, core: &CoreSender) {
-        let pooled = verified
-            .into_iter()
-            .map(|tx| {
-                let id = tx.id();
-                PooledTransaction { id, ticket: self.take_one(&id), tx: tx.transaction().clone() }
-            })
-            .collect();
-        // The node has stopped if nobody listens.
-        let _ = core.send_lazily(Input::Transactions(pooled));
+        let (mut pooled, mut places) = (Vec::with_capacity(verified.len()), None);
+        for tx in verified {
+            let id = tx.id();
+            // Each that the pool was given is in the map until the pool has answered.
+            let Some((ticket, place)) = self.take_one(&id) else { continue };
+            pooled.push(PooledTransaction { id, ticket: Some(ticket), tx: tx.transaction().clone() });
+            join(&mut places, place);
+        }
+        if let Some(place) = places {
+            // The node has stopped if nobody listens.
+            let _ = core.send_lazily(Mail::Transactions { verified: pooled, place });
+        }
     }
 
     /// Tells those who sent transactions that do not verify.
     pub(super) fn refused(&self, refused: Vec<(PendingTx, ClientError)>, replies: &Replies) {
         for (tx, error) in refused {
-            if let Some(ticket) = self.take_one(&tx.id()) {
+            if let Some((ticket, _place)) = self.take_one(&tx.id()) {
                 replies.refuse(ticket, &error);
             }
         }
+    }
+}
+
+fn join(places: &mut Option<Place>, place: Place) {
+    match places {
+        Some(all) => all.join(place),
+        None => *places = Some(place),
     }
 }
 
@@ -94,6 +105,7 @@ impl Waiting {
 pub(super) struct Intake {
     pub(super) network: NetworkId,
     pub(super) clock: Clock,
+    pub(super) gate: Arc<Gate>,
     pub(super) keys: KeyDirectory,
     pub(super) pool: Arc<VerifyPool>,
     pub(super) waiting: Arc<Waiting>,
@@ -125,13 +137,24 @@ impl Lone {
 }
 
 impl Intake {
-    /// Takes transactions that came together; those that are refused at once, with why.
-    pub(super) fn submit(&self, all: Vec<(Ticket, Bytes)>) -> Vec<(Ticket, ClientError)> {
+    /// Takes transactions of one client that came together, and that had `held` without an answer before; those that are refused
+    /// at once, with why. Where there is no room nothing is looked into.
+    pub(super) fn submit(&self, mut held: Amount, all: Vec<(Ticket, Bytes)>) -> Vec<(Ticket, ClientError)> {
         let now = self.clock.now();
         let (mut admitted, mut refused) = (Vec::with_capacity(all.len()), Vec::new());
+        let is_room = self.pool.has_room(all.len());
         for (ticket, tx) in all {
+            let bytes = tx.len();
+            let Some(place) = is_room.then(|| self.gate.enter(held, bytes)).flatten() else {
+                refused.push((ticket, ClientError::Busy));
+                continue;
+            };
             match admit(tx, self.network, now.wall, &self.keys) {
-                Ok(pending) => admitted.push((ticket, pending)),
+                Ok(pending) => {
+                    held.transactions += 1;
+                    held.bytes += bytes;
+                    admitted.push((ticket, pending, place));
+                }
                 Err(error) => refused.push((ticket, error)),
             }
         }
@@ -139,8 +162,8 @@ impl Intake {
             return refused;
         }
         if let Some(lone) = self.lone(now.monotonic_us, admitted.len()) {
-            let (ticket, pending) = admitted.swap_remove(0);
-            refused.extend(self.check_here(lone, ticket, pending).map(|error| (ticket, error)));
+            let (ticket, pending, place) = admitted.swap_remove(0);
+            refused.extend(self.check_here(lone, ticket, pending, place).map(|error| (ticket, error)));
         } else {
             refused.extend(self.check_in_pool(admitted));
         }
@@ -158,6 +181,7 @@ impl Intake {
         mut lone: MutexGuard<'_, Lone>,
         ticket: Ticket,
         pending: PendingTx,
+        place: Place,
     ) -> Option<ClientError> {
         let (verified, refused) = verify_transactions(&mut lone.verifier, self.network, vec![pending]);
         drop(lone);
@@ -165,19 +189,22 @@ impl Intake {
             .into_iter()
             .map(|tx| PooledTransaction { id: tx.id(), ticket: Some(ticket), tx: tx.transaction().clone() })
             .collect();
-        if !pooled.is_empty() && self.core.try_send_lazily(Input::Transactions(pooled)).is_err() {
+        if !pooled.is_empty()
+            && self.core.try_send_lazily(Mail::Transactions { verified: pooled, place }).is_err()
+        {
             return Some(ClientError::Busy);
         }
         refused.into_iter().next().map(|(_, error)| error)
     }
 
-    fn check_in_pool(&self, admitted: Vec<(Ticket, PendingTx)>) -> Vec<(Ticket, ClientError)> {
-        let tickets: Vec<(TxId, Ticket)> =
-            admitted.iter().map(|(ticket, pending)| (pending.id(), *ticket)).collect();
-        for (id, ticket) in &tickets {
-            self.waiting.insert(*id, *ticket);
+    fn check_in_pool(&self, admitted: Vec<(Ticket, PendingTx, Place)>) -> Vec<(Ticket, ClientError)> {
+        let mut tickets: Vec<(TxId, Ticket)> = Vec::with_capacity(admitted.len());
+        let mut chunk = Vec::with_capacity(admitted.len());
+        for (ticket, pending, place) in admitted {
+            tickets.push((pending.id(), ticket));
+            self.waiting.insert(pending.id(), ticket, place);
+            chunk.push(pending);
         }
-        let chunk = admitted.into_iter().map(|(_, pending)| pending).collect();
         match self.pool.try_submit(Job::Transactions(chunk)) {
             Ok(()) => Vec::new(),
             Err(Busy(_job)) => {
@@ -195,6 +222,7 @@ impl Intake {
 #[derive(Debug)]
 struct HttpWaiter {
     id: TxId,
+    bytes: usize,
     admitted: Option<oneshot::Sender<Result<(), ClientError>>>,
     outcome: oneshot::Sender<ClientReply>,
 }
@@ -202,6 +230,8 @@ struct HttpWaiter {
 /// The two ends of a request by HTTP.
 pub(super) struct HttpRequest {
     pub(super) ticket: Ticket,
+    /// What all requests by HTTP had without an answer before: to the gate they are one client.
+    pub(super) held: Amount,
     pub(super) admitted: oneshot::Receiver<Result<(), ClientError>>,
     pub(super) outcome: oneshot::Receiver<ClientReply>,
 }
@@ -209,6 +239,8 @@ pub(super) struct HttpRequest {
 #[derive(Debug, Default)]
 struct HttpWaiters {
     next: u64,
+    /// Of the transactions of all requests.
+    bytes: usize,
     by_request: HashMap<u64, HttpWaiter>,
     /// Transactions let in by HTTP that are not final: requests by id.
     pending: HashMap<TxId, u64>,
@@ -228,16 +260,19 @@ impl Replies {
     }
 
     /// A new request by HTTP.
-    pub(super) fn http_request(&self, id: TxId) -> HttpRequest {
+    pub(super) fn http_request(&self, id: TxId, bytes: usize) -> HttpRequest {
         let (admitted_tx, admitted) = oneshot::channel();
         let (outcome_tx, outcome) = oneshot::channel();
         let mut http = lock(&self.http);
         let request = http.next;
         http.next += 1;
-        http.by_request.insert(request, HttpWaiter { id, admitted: Some(admitted_tx), outcome: outcome_tx });
+        let held = Amount { transactions: http.by_request.len(), bytes: http.bytes };
+        http.bytes += bytes;
+        http.by_request
+            .insert(request, HttpWaiter { id, bytes, admitted: Some(admitted_tx), outcome: outcome_tx });
         http.pending.insert(id, request);
         drop(http);
-        HttpRequest { ticket: Ticket { client: HTTP_CLIENT, request }, admitted, outcome }
+        HttpRequest { ticket: Ticket { client: HTTP_CLIENT, request }, held, admitted, outcome }
     }
 
     /// Whether a transaction was let in by HTTP and is not final.
@@ -286,6 +321,7 @@ impl Replies {
     fn take_http(&self, request: u64) -> Option<HttpWaiter> {
         let mut http = lock(&self.http);
         let waiter = http.by_request.remove(&request)?;
+        http.bytes -= waiter.bytes;
         if http.pending.get(&waiter.id) == Some(&request) {
             http.pending.remove(&waiter.id);
         }

@@ -49,6 +49,8 @@ pub(super) struct Service {
     pub(super) pump: Arc<PumpControl>,
     /// Bound of the memory that the node takes, in bytes.
     pub(super) memory_limit: u64,
+    /// Bound of all that may be under way, in bytes.
+    pub(super) memory_bound: u64,
 }
 
 fn internal(error: &StorageError) -> ServeError {
@@ -161,8 +163,8 @@ impl Ledger for Service {
 
     fn submit(&self, tx: Bytes) -> Ticket {
         let id = tx_id(&tx);
-        let HttpRequest { ticket, admitted, outcome } = self.replies.http_request(id);
-        for (ticket, error) in self.intake.submit(vec![(ticket, tx)]) {
+        let HttpRequest { ticket, held, admitted, outcome } = self.replies.http_request(id, tx.len());
+        for (ticket, error) in self.intake.submit(held, vec![(ticket, tx)]) {
             self.replies.refuse(ticket, &error);
         }
         let busy = crate::error::ClientError::Busy;

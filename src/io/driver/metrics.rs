@@ -84,9 +84,32 @@ fn ledger_gauges(service: &Service) -> [Plain; 23] {
 }
 
 /// What the node's threads have done.
-fn thread_gauges(service: &Service) -> [Plain; 7] {
+fn thread_gauges(service: &Service) -> [Plain; 12] {
     let load = service.signals.load();
+    let gate = &service.intake.gate;
+    let waiting = gate.waiting();
     [
+        (
+            "salus_memory_bound_bytes",
+            "Bound of all that may be under way: blocks, frames, transactions, connections, records",
+            service.memory_bound,
+        ),
+        (
+            "salus_peer_held_bytes_total",
+            "Bytes that peers occupy with what is not handled yet",
+            service.peers.stats().iter().map(|peer| peer.held_bytes).sum(),
+        ),
+        (
+            "salus_intake_transactions",
+            "Client transactions between the socket and the pool",
+            waiting.transactions as u64,
+        ),
+        ("salus_intake_bytes", "Bytes of them", waiting.bytes as u64),
+        (
+            "salus_intake_refused",
+            "Client transactions that were refused as Busy before they were looked into, since start",
+            gate.refused(),
+        ),
         ("salus_log_records", "Records in the block log", service.log.durable().0),
         (
             "salus_core_busy_us",
@@ -121,11 +144,14 @@ fn add_peers(registry: &Registry, service: &Service) {
     let peers = service.peers.stats();
     let named: Vec<(String, _)> =
         peers.iter().map(|peer| (service.committee.authority(peer.peer).name.clone(), peer)).collect();
-    let columns: [PerPeer; 6] = [
+    let columns: [PerPeer; 7] = [
         ("salus_peer_up", "Whether a peer is connected", |peer| u64::from(peer.up)),
         ("salus_peer_misbehaved", "Rules that a peer broke, since start", |peer| peer.misbehaved),
         ("salus_peer_sent_bytes", "Bytes sent to a peer, since start", |peer| peer.sent_bytes),
         ("salus_peer_received_bytes", "Bytes received from a peer, since start", |peer| peer.received_bytes),
+        ("salus_peer_held_bytes", "Bytes that a peer occupies with what is not handled yet", |peer| {
+            peer.held_bytes
+        }),
         ("salus_peer_received_frames", "Frames received from a peer, since start", |peer| {
             peer.received_frames
         }),

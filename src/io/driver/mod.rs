@@ -12,13 +12,17 @@
 //! | `salus-io` | QUIC from clients, HTTP, verifies transactions that come alone, carries the core's replies | sockets |
 //!
 //! The core waits for nobody and takes no lock that another thread holds for long. What it gives away is bounded by what it
-//! takes: it takes no inputs while the log or the way out hold more than they should, and the queue of inputs, which is bounded,
-//! then makes those wait who feed it.
+//! takes: it takes no inputs while the log or the way out hold more than they should. Then those wait who feed it: peers, whose
+//! streams are read only as far as they have credit, and clients, who are told that the node is busy. The table of all queues is
+//! in [`crate::manual::back_pressure`].
 
+mod budget;
 mod checked;
 mod clock;
 mod core;
+mod data;
 mod execution;
+mod gate;
 mod inbox;
 mod intake;
 mod ledger;
@@ -28,6 +32,8 @@ mod metrics;
 mod open;
 mod outgoing;
 mod peers;
+#[cfg(test)]
+mod pressure_tests;
 mod sockets;
 
 pub use open::StartError;

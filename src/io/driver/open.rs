@@ -7,13 +7,16 @@ use std::thread::{Builder, JoinHandle};
 
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tracing::{info, warn};
+use tracing::info;
 
+use super::budget::Budget;
 use super::checked::CheckedPayloads;
 use super::clock::Clock;
 use super::core::{Core, Signals, Waiting as Refused};
-use super::execution::{Execution, Shown, last_published, mend_tiles, order_queue};
-use super::inbox::{CoreSender, Inbox};
+use super::data::{Data, check_lost_log, open_data};
+use super::execution::{Execution, Shown, order_queue};
+use super::gate::{Amount, Gate};
+use super::inbox::{CoreSender, Inbox, Mail};
 use super::intake::{Intake, Lone, Replies, Waiting};
 use super::ledger::Service;
 use super::librarian;
@@ -26,26 +29,21 @@ use crate::committee::Committee;
 use crate::config::{ConfigError, ConfigFile};
 use crate::crypto::Verifier;
 use crate::error::StorageError;
-use crate::execute::{Executor, KeyDirectory};
+use crate::execute::KeyDirectory;
 use crate::genesis::Genesis;
 use crate::io::NetError;
-use crate::io::client_plane::{ClientPlane, ClientPlaneConfig, Submission};
-use crate::io::files::DataLock;
+use crate::io::client_plane::{ClientPlane, ClientPlaneConfig, Outstanding, Submission};
 use crate::io::http::{HttpConfig, HttpServer};
 use crate::io::keys::{KeyError, NodeKeys, are_unused};
-use crate::io::log_store::LogStore;
+use crate::io::log_store::LogEvent;
 use crate::io::peer::{PeerEventSender, PeerEvents, PeerNet, PeerNetConfig, peer_lanes};
-use crate::io::state_store::StateStore;
-use crate::io::tile_store::TileStore;
 use crate::io::verify_pool::{Answer, PoolStartError, VerifyPool, VerifyPoolConfig};
-use crate::log::{LogOptions, Record};
 use crate::mempool::{MempoolLimits, Ticket};
 use crate::node::{
-    COMMIT_ROUNDS, ForeignState, Input, LogKey, Node, NodeConfig, Pace, RecoverError, Recovered,
-    memory_bytes_min,
+    COMMIT_ROUNDS, ForeignState, Input, Node, NodeConfig, Pace, RecoverError, memory_bytes_min,
 };
 use crate::proof::checkpoint::CheckpointKeys;
-use crate::types::{AuthorityIndex, CommitIndex, LogSeq, PROTOCOL_VERSION};
+use crate::types::{AuthorityIndex, LogSeq, PROTOCOL_VERSION};
 
 /// Inputs that may wait for the core.
 const INPUTS_MAX: usize = 4_096;
@@ -104,94 +102,6 @@ pub enum StartError {
 
 fn system(error: impl std::fmt::Display) -> StartError {
     StartError::System(error.to_string())
-}
-
-/// The data on disk, opened.
-struct Data {
-    lock: DataLock,
-    store: LogStore,
-    executor: Executor<StateStore>,
-    tiles: TileStore,
-    recovered: Recovered,
-    checkpoint_file: PathBuf,
-}
-
-impl Data {
-    /// The last commit that the log holds.
-    fn last_commit(&self) -> CommitIndex {
-        self.recovered.last_commit().map_or(CommitIndex(0), |commit| commit.index)
-    }
-
-    /// What the executor shows to others, as it was before the start.
-    fn shown(&self, keys: &CheckpointKeys) -> Arc<Shown> {
-        let head = self.executor.head();
-        Shown::new(head, last_published(&self.checkpoint_file, keys, &head))
-    }
-}
-
-fn open_data(
-    config: &ConfigFile,
-    genesis: &Genesis,
-    own: AuthorityIndex,
-    keys: &KeyDirectory,
-    signals: &Arc<Signals>,
-) -> Result<Data, StartError> {
-    let folder = config.path(&config.config().data_dir);
-    let lock = DataLock::acquire(&folder)?;
-    let options = LogOptions { segment_bytes: config.config().log.segment_bytes, seed: 0 };
-    let notify = {
-        let signals = Arc::clone(signals);
-        move |event| signals.log_event(event)
-    };
-    let state = StateStore::open(folder.join("state"))?;
-    let executor = Executor::open(genesis, state, keys.clone())?;
-    let head = executor.head();
-    let mut recovered = Recovered::new(own, head, genesis);
-    let mut fault = None;
-    let each = |record: Record| {
-        let key = LogKey::of(record.kind, &record.bytes);
-        if fault.is_none() {
-            fault = recovered.record(record.seq, record.kind, record.bytes).err();
-        }
-        key.map(|key| key.block)
-    };
-    let (store, found) = LogStore::open(&folder.join("blocks"), genesis.network(), options, each, notify)?;
-    if let Some(fault) = fault {
-        return Err(fault.into());
-    }
-    let mut tiles = TileStore::open(folder.join("tiles"))?;
-    mend_tiles(&executor, &mut tiles)?;
-    info!(
-        records = found.last.0,
-        torn_tail_bytes = found.torn_tail_bytes,
-        commit = recovered.last_commit().map_or(0, |commit| commit.index.0),
-        executed = head.commit.0,
-        leaves = head.tree_size,
-        "data folder opened"
-    );
-    Ok(Data { lock, store, executor, tiles, recovered, checkpoint_file: folder.join("checkpoint") })
-}
-
-/// Says that the validator rejoins, or why it cannot.
-fn check_lost_log(
-    data: &Data,
-    committee: &Committee,
-    own: AuthorityIndex,
-    first_life: bool,
-) -> Result<(), StartError> {
-    data.recovered.check_state(data.executor.last_payload()?)?;
-    if !data.recovered.has_lost_log(first_life) {
-        return Ok(());
-    }
-    let others = committee.total_stake().0 - committee.stake(own).0;
-    if others < committee.thresholds().round_quorum.0 {
-        return Err(StartError::LostLog);
-    }
-    warn!(
-        "these keys have signed before and the block log does not hold what: rejoining, without signing, until a quorum \
-         of the others has said how far they are"
-    );
-    Ok(())
 }
 
 /// Whether the DAG of this network fits: with less memory than that a validator stands still for ever.
@@ -255,12 +165,8 @@ fn start_pool(
     waiting: &Arc<Waiting>,
     replies: &Arc<Replies>,
 ) -> Result<Arc<VerifyPool>, StartError> {
-    let threads = match config.config().verify.threads {
-        0 => cores(),
-        threads => threads,
-    };
     let pool = VerifyPoolConfig {
-        threads,
+        threads: verify_threads(config),
         client_transactions_max: POOL_TRANSACTIONS_MAX,
         payloads_max: POOL_PAYLOADS_MAX,
         cache_keys: CACHE_KEYS,
@@ -276,7 +182,7 @@ fn start_pool(
             }
         }
         Answer::Payload { block, verdicts } => {
-            let _ = core.send_lazily(Input::Verified { block, verdicts: verdicts.into() });
+            let _ = core.send_lazily(Mail::Input(Input::Verified { block, verdicts: verdicts.into() }));
         }
     };
     Ok(Arc::new(VerifyPool::start(&pool, genesis.network(), keys.clone(), on_answer)?))
@@ -327,6 +233,15 @@ fn spawn_all(
 }
 
 pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, StartError> {
+    start_with(config, genesis, |signals| move |event| signals.log_event(event))
+}
+
+/// The same; what the log says goes to what `listen` makes.
+pub(super) fn start_with<N: FnMut(LogEvent) + Send + 'static>(
+    config: &ConfigFile,
+    genesis: Genesis,
+    listen: impl FnOnce(Arc<Signals>) -> N,
+) -> Result<Validator, StartError> {
     let genesis = Arc::new(genesis);
     let committee = Arc::new(genesis.committee());
     let own = config.own_index(&committee)?;
@@ -338,13 +253,15 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
 
     let signals = Signals::new();
     let directory = KeyDirectory::default();
-    let data = open_data(config, &genesis, own, &directory, &signals)?;
+    let data = open_data(config, &genesis, own, &directory, listen(Arc::clone(&signals)))?;
     let first_life = are_unused(&keys_dir);
     check_lost_log(&data, &committee, own, first_life)?;
     let sockets = |name| SocketThread::start(name).map_err(system);
     let runtimes = Runtimes { io: sockets("salus-io")?, net: sockets("salus-net")? };
+    let budget = Budget::of(config.config(), committee.size(), verify_threads(config), CACHE_KEYS);
     let wiring = Wiring {
         config,
+        budget,
         genesis,
         committee,
         own,
@@ -358,13 +275,17 @@ pub(super) fn start(config: &ConfigFile, genesis: Genesis) -> Result<Validator, 
     wiring.connect(data, runtimes)
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+fn verify_threads(config: &ConfigFile) -> usize {
+    match config.config().verify.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
 }
 
 /// Everything that the threads are made of.
 struct Wiring<'a> {
     config: &'a ConfigFile,
+    budget: Budget,
     genesis: Arc<Genesis>,
     committee: Arc<Committee>,
     own: AuthorityIndex,
@@ -394,7 +315,8 @@ impl Wiring<'_> {
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
         let (replay_until, shown) = (data.last_commit(), data.shown(&checkpoint_keys));
         let (orders_tx, orders) = order_queue(ORDERS_MAX);
-        let intake = self.intake(&clock, &pool, &waiting, &core_tx)?;
+        let gate = Gate::new(&self.node_config.mempool);
+        let intake = self.intake(&clock, &gate, &pool, &waiting, &core_tx)?;
         let clients = self.start_clients(&handle, intake.clone())?;
         replies.attach(clients.clone());
         let http =
@@ -430,6 +352,8 @@ impl Wiring<'_> {
             waiting: Refused::default(),
             checked: CheckedPayloads::default(),
             inputs: Vec::new(),
+            held: Vec::new(),
+            gate,
             durable: LogSeq(0),
             wanted: None,
             meter: LoadMeter::default(),
@@ -490,6 +414,7 @@ impl Wiring<'_> {
     fn intake(
         &self,
         clock: &Clock,
+        gate: &Arc<Gate>,
         pool: &Arc<VerifyPool>,
         waiting: &Arc<Waiting>,
         core: &CoreSender,
@@ -498,6 +423,7 @@ impl Wiring<'_> {
         Ok(Intake {
             network: self.genesis.network(),
             clock: clock.clone(),
+            gate: Arc::clone(gate),
             keys: self.directory.clone(),
             pool: Arc::clone(pool),
             waiting: Arc::clone(waiting),
@@ -529,6 +455,7 @@ impl Wiring<'_> {
             peers: Arc::clone(peers),
             pump: Arc::clone(pump),
             memory_limit: (self.config.config().limits.memory_mb << 20) as u64,
+            memory_bound: self.budget.total() as u64,
         })
     }
 
@@ -537,6 +464,7 @@ impl Wiring<'_> {
         let key = crate::crypto::SecretKey::from_seed(&self.keys.network.seed());
         let mut config = PeerNetConfig::new(self.own, Arc::clone(&self.committee), key, values.listen.peers);
         config.addresses.clone_from(&self.addresses);
+        config.limits = self.budget.peer_limits();
         config.congestion = values.network.congestion;
         Ok(Arc::new(PeerNet::start(config, runtime, events)?))
     }
@@ -550,10 +478,11 @@ impl Wiring<'_> {
             connections: values.clients.connections,
             outstanding: values.clients.outstanding,
         };
-        let on_submissions = move |all: Vec<Submission>| {
+        let on_submissions = move |before: Outstanding, all: Vec<Submission>| {
             let ticketed =
                 all.into_iter().map(|Submission { client, request, tx }| (Ticket { client, request }, tx));
-            let refused = intake.submit(ticketed.collect());
+            let held = Amount { transactions: before.transactions, bytes: before.bytes };
+            let refused = intake.submit(held, ticketed.collect());
             refused.into_iter().map(|(ticket, error)| (ticket.request, error)).collect()
         };
         Ok(ClientPlane::start(config, runtime, Arc::new(on_submissions))?)
@@ -581,6 +510,12 @@ impl Wiring<'_> {
             clients: known(clients.local_addr())?,
             http: http.local_addr(),
         };
+        let parts = self.budget.parts().iter().map(|(of, bytes)| format!("{of} {}", bytes >> 20));
+        info!(
+            mib = self.budget.total() >> 20,
+            parts = parts.collect::<Vec<_>>().join(", "),
+            "memory for what is under way is bounded"
+        );
         info!(
             network = %self.genesis.network(),
             validator = self.committee.authority(self.own).name,

@@ -140,23 +140,24 @@ impl Known {
 /// An answer with many headers that is being worked off.
 struct Answer {
     headers: std::vec::IntoIter<SignedHeader>,
-    _credit: ReceiveCredit,
+    /// Goes along with each part.
+    credit: ReceiveCredit,
 }
 
 /// Something to hand to the core.
 enum Work {
     Ready(Mail),
-    Headers { from: AuthorityIndex, headers: Vec<SignedHeader> },
+    Headers { from: AuthorityIndex, headers: Vec<SignedHeader>, credit: ReceiveCredit },
 }
 
-fn ready(input: Input) -> Work {
-    Work::Ready(Mail::Input(input))
+fn ready(input: Input, credit: ReceiveCredit) -> Work {
+    Work::Ready(Mail::Peer { input, credit })
 }
 
 /// The same, with headers that need no look, and gaps for those that are being verified.
 enum Sorted {
     Ready(Mail),
-    Headers { from: AuthorityIndex, headers: Vec<Option<VerifiedHeader>> },
+    Headers { from: AuthorityIndex, headers: Vec<Option<VerifiedHeader>>, credit: ReceiveCredit },
 }
 
 /// What the thread owns.
@@ -252,20 +253,24 @@ impl Pump {
 
     fn begin(&mut self, event: PeerEvent, work: &mut Vec<Work>) {
         match event {
-            PeerEvent::Up { peer, version } => work.push(ready(Input::PeerUp { peer, version })),
-            PeerEvent::Down(peer) => work.push(ready(Input::PeerDown(peer))),
+            PeerEvent::Up { peer, version } => {
+                work.push(Work::Ready(Mail::Input(Input::PeerUp { peer, version })))
+            }
+            PeerEvent::Down(peer) => work.push(Work::Ready(Mail::Input(Input::PeerDown(peer)))),
             PeerEvent::Misbehaved { from, error } => {
                 warn!(peer = %from, %error, "a peer broke the protocol");
             }
             PeerEvent::Message { from, message, credit } => match message {
-                PeerMessage::Header(header) => work.push(Work::Headers { from, headers: vec![header] }),
+                PeerMessage::Header(header) => {
+                    work.push(Work::Headers { from, headers: vec![header], credit });
+                }
                 PeerMessage::Headers(headers) => {
-                    let answer = Answer { headers: headers.into_iter(), _credit: credit };
+                    let answer = Answer { headers: headers.into_iter(), credit };
                     self.answers[from.as_usize()] = Some(answer);
                     self.go_on(from.as_usize(), work);
                 }
                 PeerMessage::Payload { block, bytes } => match Payload::decode(bytes) {
-                    Ok(payload) => work.push(Work::Ready(self.check_payload(from, block, payload))),
+                    Ok(payload) => work.push(Work::Ready(self.check_payload(from, block, payload, credit))),
                     Err(source) => {
                         self.peers.blame(from, &PeerError::Malformed { what: "payload", source });
                     }
@@ -273,7 +278,7 @@ impl Pump {
                 PeerMessage::Latest { nonce, header } => {
                     let verify = |header| VerifiedHeader::verify(&self.committee, header);
                     match header.map(verify).transpose() {
-                        Ok(header) => work.push(ready(Input::Latest { from, nonce, header })),
+                        Ok(header) => work.push(ready(Input::Latest { from, nonce, header }, credit)),
                         Err(error) => self.peers.blame(from, &error),
                     }
                 }
@@ -282,33 +287,42 @@ impl Pump {
                     let verify =
                         |header: &SignedHeader| VerifiedHeader::verify(&self.committee, header.clone());
                     match CertifiedCommits::open(&self.committee, &commits, &certificate, verify) {
-                        Ok(commits) => work.push(ready(Input::Commits { from, commits: Arc::new(commits) })),
+                        Ok(commits) => {
+                            work.push(ready(Input::Commits { from, commits: Arc::new(commits) }, credit));
+                        }
                         Err(error) => self.peers.blame(from, &error),
                     }
                 }
-                PeerMessage::Fetch(request) => work.push(ready(Input::Fetch { from, request })),
+                PeerMessage::Fetch(request) => work.push(ready(Input::Fetch { from, request }, credit)),
             },
         }
     }
 
-    fn check_payload(&mut self, from: AuthorityIndex, block: BlockRef, payload: Payload) -> Mail {
+    fn check_payload(
+        &mut self,
+        from: AuthorityIndex,
+        block: BlockRef,
+        payload: Payload,
+        credit: ReceiveCredit,
+    ) -> Mail {
         let payload = Arc::new(payload);
         if payload.len() > PAYLOAD_SMALL {
-            return Mail::Input(Input::Payload { from, block, payload });
+            return Mail::Peer { input: Input::Payload { from, block, payload }, credit };
         }
         let network = self.committee.network();
         let verdicts = verify_payload(&mut self.verifier, network, &self.keys, &payload).into();
-        Mail::Checked { from, block, payload, verdicts }
+        Mail::Checked { from, block, payload, verdicts, credit }
     }
 
     /// The next part of a peer's answer.
     fn go_on(&mut self, peer: usize, work: &mut Vec<Work>) {
         let Some(answer) = &mut self.answers[peer] else { return };
         let headers: Vec<_> = answer.headers.by_ref().take(HEADERS_PER_TURN).collect();
+        let credit = answer.credit.clone();
         if answer.headers.len() == 0 {
             self.answers[peer] = None;
         }
-        work.push(Work::Headers { from: AuthorityIndex::from_usize(peer), headers });
+        work.push(Work::Headers { from: AuthorityIndex::from_usize(peer), headers, credit });
     }
 
     /// Verifies what has to be: what is for the core.
@@ -323,12 +337,12 @@ impl Pump {
         let mut verified = verified.into_iter();
         let mut mail = Vec::with_capacity(work.len());
         for work in work {
-            let (from, headers) = match work {
+            let (from, headers, credit) = match work {
                 Sorted::Ready(ready) => {
                     mail.push(ready);
                     continue;
                 }
-                Sorted::Headers { from, headers } => (from, headers),
+                Sorted::Headers { from, headers, credit } => (from, headers, credit),
             };
             // All of them, so that what follows is of the next item, also if one of these does not hold.
             let headers: Vec<Result<VerifiedHeader, PeerError>> = headers
@@ -336,7 +350,7 @@ impl Pump {
                 .filter_map(|known| known.map_or_else(|| verified.next(), |header| Some(Ok(header))))
                 .collect();
             match headers.into_iter().collect() {
-                Ok(headers) => mail.push(Mail::Input(Input::Headers { from, headers })),
+                Ok(headers) => mail.push(Mail::Peer { input: Input::Headers { from, headers }, credit }),
                 Err(error) => {
                     self.peers.blame(from, &error);
                     self.answers[from.as_usize()] = None;
@@ -348,9 +362,9 @@ impl Pump {
 
     /// Sorts out the headers whose signature is to be checked.
     fn sort(&self, work: Work, unknown: &mut Vec<SignedHeader>) -> Sorted {
-        let (from, headers) = match work {
+        let (from, headers, credit) = match work {
             Work::Ready(mail) => return Sorted::Ready(mail),
-            Work::Headers { from, headers } => (from, headers),
+            Work::Headers { from, headers, credit } => (from, headers, credit),
         };
         let mut sort = |header: SignedHeader| {
             if self.known.contains(&header) {
@@ -360,6 +374,6 @@ impl Pump {
             unknown.push(header);
             None
         };
-        Sorted::Headers { from, headers: headers.into_iter().map(&mut sort).collect() }
+        Sorted::Headers { from, headers: headers.into_iter().map(&mut sort).collect(), credit }
     }
 }

@@ -193,7 +193,7 @@ mod tests {
         let payload = |len| PeerEvent::Message {
             from: AuthorityIndex(1),
             message: PeerMessage::Payload { block: BlockRef::default(), bytes: vec![0; len].into() },
-            credit: ReceiveCredit { _permit: None },
+            credit: ReceiveCredit::default(),
         };
         sender.send(AuthorityIndex(1), payload(SMALL_PAYLOAD_BYTES + 1)).await.unwrap();
         let full = sender.send(AuthorityIndex(1), payload(SMALL_PAYLOAD_BYTES + 1));

@@ -7,9 +7,9 @@
 //!
 //! **Bounds.** Sending never waits: each peer and class of frame has a queue bounded in frames and bytes, and what does
 //! not fit is dropped and counted, since the protocol asks again for what it misses. Receiving waits: when the
-//! queue of a peer's events is full, its streams are not read, their credit is not renewed, and it stops. A peer occupies at
-//! most [`PeerLimits::receive_bytes`] with large frames, its streams times the size of a header with small
-//! ones, and the connection's window.
+//! queue of a peer's events is full, or what it sent and nobody has handled yet takes what it may ([`ReceiveCredit`]), its
+//! streams are not read, their credit is not renewed, and it stops. A peer occupies at most [`PeerLimits::receive_bytes`] with
+//! large frames, [`PeerLimits::receive_small_bytes`] with small ones, and the connection's window.
 
 mod backoff;
 mod connection;
@@ -28,7 +28,7 @@ use std::time::Duration;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, VarInt};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::JoinHandle;
 
 use super::NetError;
@@ -42,6 +42,7 @@ use crate::types::{AuthorityIndex, Frame, FrameClass, PeerMessage};
 use tracing::warn;
 
 use link::{Counters, Link, WireFrame};
+use receive::Budget;
 
 pub use events::{PeerEventSender, PeerEvents, PeerEventsWaker, peer_events, peer_lanes};
 
@@ -97,8 +98,14 @@ pub struct PeerLimits {
     pub queue_bytes: usize,
     /// Most streams that a peer may have open, and frames of it that are being read.
     pub streams: u32,
-    /// Most bytes of payloads and answers that are being read or not handled yet.
+    /// Most bytes of payloads and answers that are being read or not handled yet, with what decoding makes of them.
     pub receive_bytes: usize,
+    /// The same of headers and requests.
+    pub receive_small_bytes: usize,
+    /// Most bytes that a peer may have in flight, on all streams together.
+    pub receive_window: u32,
+    /// Most bytes that wait for a peer's acknowledgement.
+    pub send_window: u32,
     /// Silence after which a connection counts as lost.
     pub idle_timeout: Duration,
 }
@@ -110,6 +117,9 @@ impl Default for PeerLimits {
             queue_bytes: 16 << 20,
             streams: 256,
             receive_bytes: 16 << 20,
+            receive_small_bytes: 4 << 20,
+            receive_window: 8 << 20,
+            send_window: 16 << 20,
             idle_timeout: Duration::from_secs(10),
         }
     }
@@ -145,11 +155,19 @@ pub enum PeerEvent {
     },
 }
 
-/// A received message's share of [`PeerLimits::receive_bytes`]. Keep it as long as the message waits in a queue, so that
-/// the queue is bounded in bytes too.
-#[derive(Debug)]
+/// A received message's share of what its peer may occupy. It goes along with what the message is made into until that is
+/// handled, so that all queues on the way are bounded in bytes too. Given back when the last clone is dropped.
+#[derive(Debug, Clone, Default)]
 pub struct ReceiveCredit {
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl ReceiveCredit {
+    /// Bytes that it stands for: those of the message and of what decoding makes of it, at most.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.permit.as_ref().map_or(0, |permit| permit.num_permits())
+    }
 }
 
 /// Figures about one peer since start.
@@ -171,6 +189,8 @@ pub struct PeerStats {
     pub received_frames: u64,
     /// Bytes of their frames.
     pub received_bytes: u64,
+    /// Bytes that it occupies: what it sent that is being read or not handled yet, see [`ReceiveCredit`].
+    pub held_bytes: u64,
     /// Frames dropped since the peer was not connected or its queue was full, by class in the order of
     /// [`FrameClass::ALL`].
     pub dropped: [u64; FrameClass::ALL.len()],
@@ -207,8 +227,8 @@ struct Slot {
     incoming: Mutex<Option<Connection>>,
     /// Tells the peer's task of `incoming`.
     arrived: Notify,
-    /// Room for large frames of this peer.
-    budget: Arc<Semaphore>,
+    /// Room for frames of this peer.
+    budget: Budget,
     counters: Arc<Counters>,
 }
 
@@ -218,7 +238,7 @@ impl Slot {
             link: Mutex::new(None),
             incoming: Mutex::new(None),
             arrived: Notify::new(),
-            budget: Arc::new(Semaphore::new(limits.receive_bytes)),
+            budget: Budget::new(limits),
             counters: Arc::default(),
         }
     }
@@ -265,8 +285,8 @@ impl PeerNet {
             congestion,
             uni_streams: limits.streams,
             bidi_streams: 0,
-            receive_window: 8 << 20,
-            send_window: 16 << 20,
+            receive_window: limits.receive_window,
+            send_window: limits.send_window,
             idle_timeout: limits.idle_timeout,
         }
         .build()?;
@@ -372,6 +392,7 @@ impl PeerNet {
                     sent_bytes: read(&c.sent_bytes),
                     received_frames: read(&c.received_frames),
                     received_bytes: read(&c.received_bytes),
+                    held_bytes: slot.budget.held() as u64,
                     dropped: std::array::from_fn(|class| read(&c.dropped[class])),
                 }
             })

@@ -4,12 +4,81 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quinn::{ReadError, ReadExactError, RecvStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::ReceiveCredit;
+use super::{PeerLimits, ReceiveCredit};
 use crate::codec::DecodeError;
 use crate::error::PeerError;
+use crate::limits::PAYLOAD_TRANSACTIONS_MAX;
 use crate::types::{FrameClass, HELLO, Hello, NetworkId, PeerMessage, frame_head};
+
+/// What decoding makes of a transaction, beside its bytes: where it lies, its id, its verdict.
+const SLOT_BYTES: usize = 48;
+/// Least bytes of a transaction in a payload: its length.
+const TRANSACTION_BYTES_MIN: usize = 4;
+/// What decoding makes of the bytes of headers and commits, at most: their parts, ancestors, lists.
+const DECODED_FACTOR: usize = 5;
+/// What a frame takes however short it is.
+const FRAME_BYTES: usize = 256;
+
+/// Room for what one peer sends. Small frames have their own, so that headers do not wait behind payloads.
+pub(super) struct Budget {
+    small: Room,
+    large: Room,
+}
+
+struct Room {
+    most: usize,
+    free: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new(most: usize) -> Self {
+        Self { most, free: Arc::new(Semaphore::new(most)) }
+    }
+
+    /// Waits until there are so many bytes; a frame that takes more than there ever are waits for all.
+    async fn reserve(&self, bytes: usize) -> Result<ReceiveCredit, StreamEnd> {
+        // A frame's limit is far below 32 bits.
+        let bytes = u32::try_from(bytes.min(self.most)).unwrap_or(u32::MAX);
+        let permit = self.free.clone().acquire_many_owned(bytes).await.map_err(|_closed| StreamEnd::Lost)?;
+        Ok(ReceiveCredit { permit: Some(Arc::new(permit)) })
+    }
+
+    fn held(&self) -> usize {
+        self.most.saturating_sub(self.free.available_permits())
+    }
+}
+
+impl Budget {
+    pub(super) fn new(limits: &PeerLimits) -> Self {
+        Self { small: Room::new(limits.receive_small_bytes), large: Room::new(limits.receive_bytes) }
+    }
+
+    /// Bytes that are taken.
+    pub(super) fn held(&self) -> usize {
+        self.small.held() + self.large.held()
+    }
+
+    /// Waits until there is room for a frame and for what is made of it.
+    async fn reserve(&self, kind: u8, len: usize) -> Result<ReceiveCredit, StreamEnd> {
+        let class = FrameClass::of(kind);
+        let room = match class {
+            FrameClass::Small => &self.small,
+            FrameClass::Payload | FrameClass::Answer => &self.large,
+        };
+        room.reserve(cost(class, len)).await
+    }
+}
+
+/// Memory that a frame and what is made of it take, at most, with its place in queues.
+pub(super) fn cost(class: FrameClass, len: usize) -> usize {
+    let decoded = match class {
+        FrameClass::Payload => len + SLOT_BYTES * (len / TRANSACTION_BYTES_MIN).min(PAYLOAD_TRANSACTIONS_MAX),
+        FrameClass::Small | FrameClass::Answer => DECODED_FACTOR * len,
+    };
+    FRAME_BYTES + decoded
+}
 
 /// A body is allocated as its bytes come in: this much at first, then doubling up to its length.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -40,25 +109,15 @@ pub(super) async fn read_hello(
     Ok(Hello::check(kind, &body, network, version)?)
 }
 
-/// Reads and decodes the one frame of a stream. Waits until `budget` has room for a large body.
+/// Reads and decodes the one frame of a stream. Waits until `budget` has room for its body.
 pub(super) async fn read_message(
     stream: &mut RecvStream,
-    budget: &Arc<Semaphore>,
+    budget: &Budget,
 ) -> Result<(PeerMessage, usize, ReceiveCredit), StreamEnd> {
     let (kind, len) = read_head(stream).await?;
-    let permit = match FrameClass::of(kind) {
-        // Bounded by their own limit times the number of streams.
-        FrameClass::Small => None,
-        FrameClass::Payload | FrameClass::Answer => Some(reserve(budget, len).await?),
-    };
+    let credit = budget.reserve(kind, len).await?;
     let body = read_body(stream, len).await?;
-    Ok((PeerMessage::decode(kind, body)?, len, ReceiveCredit { _permit: permit }))
-}
-
-async fn reserve(budget: &Arc<Semaphore>, len: usize) -> Result<OwnedSemaphorePermit, StreamEnd> {
-    // A frame's limit is far below 32 bits.
-    let len = u32::try_from(len).unwrap_or(u32::MAX);
-    budget.clone().acquire_many_owned(len).await.map_err(|_closed| StreamEnd::Lost)
+    Ok((PeerMessage::decode(kind, body)?, len, credit))
 }
 
 async fn read_head(stream: &mut RecvStream) -> Result<(u8, usize), StreamEnd> {
@@ -117,7 +176,55 @@ fn lost(error: &ReadError) -> StreamEnd {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::dag::payload_held_bytes;
+    use crate::limits::PAYLOAD_BYTES_MAX;
+    use crate::types::Payload;
+
+    #[test]
+    fn a_frame_costs_at_least_what_decoding_it_makes() {
+        // Transactions without bytes: the most that a payload of this length can hold.
+        let bytes = Bytes::from(vec![0; 4 * PAYLOAD_TRANSACTIONS_MAX]);
+        let payload = Payload::decode(bytes.clone()).unwrap();
+        assert_eq!(payload.len(), PAYLOAD_TRANSACTIONS_MAX);
+        assert!(cost(FrameClass::Payload, bytes.len()) >= payload_held_bytes(&payload));
+        assert!(
+            cost(FrameClass::Payload, PAYLOAD_BYTES_MAX + 64) < 6 << 20,
+            "the least room of a peer takes any"
+        );
+        assert!(cost(FrameClass::Small, 0) > 0);
+    }
+
+    #[tokio::test]
+    async fn credit_is_counted_until_its_last_share_is_gone() {
+        let limits =
+            PeerLimits { receive_bytes: 10_000, receive_small_bytes: 1_000, ..PeerLimits::default() };
+        let budget = Budget::new(&limits);
+        // A frame that costs more than there is takes all.
+        let (payload, answer) = (kind(FrameClass::Payload), kind(FrameClass::Answer));
+        let credit = budget.reserve(payload, 1 << 20).await.unwrap();
+        assert_eq!((credit.bytes(), budget.held()), (10_000, 10_000));
+        let share = credit.clone();
+        drop(credit);
+        let second = budget.reserve(answer, 10);
+        assert!(
+            tokio::time::timeout(std::time::Duration::ZERO, second).await.is_err(),
+            "a share is still held"
+        );
+        let header = budget.reserve(kind(FrameClass::Small), 100).await.unwrap();
+        assert_eq!(budget.held(), 10_000 + header.bytes(), "small frames have room of their own");
+        drop(share);
+        let answer = budget.reserve(answer, 10).await.unwrap();
+        assert_eq!(budget.held(), header.bytes() + answer.bytes());
+        drop((header, answer));
+        assert_eq!(budget.held(), 0);
+    }
+
+    /// A frame type of a class.
+    fn kind(class: FrameClass) -> u8 {
+        (0..=u8::MAX).find(|kind| FrameClass::of(*kind) == class).unwrap()
+    }
 
     #[test]
     fn a_body_is_not_allocated_ahead_of_its_bytes() {
