@@ -48,7 +48,7 @@ use crate::types::{AuthorityIndex, LogSeq, PROTOCOL_VERSION};
 /// Inputs that may wait for the core.
 const INPUTS_MAX: usize = 4_096;
 /// Time for which signatures are gathered: a fraction of the beat in which clients' transactions wait for a block anyway.
-const GATHER: std::time::Duration = std::time::Duration::from_millis(2);
+const GATHER: std::time::Duration = std::time::Duration::from_millis(4);
 /// Orders that may wait for the executor: more than the node gives at a time.
 const ORDERS_MAX: usize = 128;
 /// Events of one peer that may wait to be checked.
