@@ -8,6 +8,7 @@ use commonware_consensus::marshal::Update;
 use commonware_consensus::marshal::ancestry::Ancestry;
 use commonware_consensus::simplex::scheme::ed25519::Scheme;
 use commonware_consensus::simplex::types::Context;
+use commonware_consensus::types::Round;
 use commonware_consensus::{Application as ConsensusApplication, Handoff, Reporter};
 use commonware_cryptography::blake3::Digest;
 use commonware_cryptography::{Digested, Digestible, ed25519};
@@ -16,11 +17,13 @@ use futures::StreamExt;
 
 use crate::block::Block;
 use crate::pool::Pool;
+use crate::route::Turns;
 
 #[derive(Clone)]
 pub struct Application {
     pool: Pool,
     pace: Pace,
+    turns: Arc<Turns>,
 }
 
 /// How a leader goes about its blocks.
@@ -35,11 +38,12 @@ pub struct Pace {
 }
 
 impl Application {
-    pub fn new(pool: Pool, pace: Pace) -> Self {
-        Self { pool, pace }
+    pub fn new(pool: Pool, pace: Pace, turns: Arc<Turns>) -> Self {
+        Self { pool, pace, turns }
     }
 
-    async fn build(&self, mut ancestry: impl Ancestry<Block>) -> Option<Digested<Block>> {
+    async fn build(&self, round: Round, mut ancestry: impl Ancestry<Block>) -> Option<Digested<Block>> {
+        self.turns.saw(round.view().get());
         if !self.pace.pause.is_zero() {
             tokio::time::sleep(self.pace.pause).await;
         }
@@ -58,27 +62,28 @@ impl<E: Send + 'static> ConsensusApplication<E> for Application {
 
     async fn prepare(
         &mut self,
-        _context: (E, Self::Context),
+        context: (E, Self::Context),
         ancestry: impl Ancestry<Block>,
         _input: (),
     ) -> Handoff<Digested<Block>> {
         if !self.pace.early {
             return Handoff::Wait;
         }
-        self.build(ancestry).await.map_or(Handoff::Wait, Handoff::Vote)
+        self.build(context.1.round, ancestry).await.map_or(Handoff::Wait, Handoff::Vote)
     }
 
     async fn propose(
         &mut self,
-        _context: (E, Self::Context),
+        context: (E, Self::Context),
         ancestry: impl Ancestry<Block>,
         _input: (),
     ) -> Option<Digested<Block>> {
-        self.build(ancestry).await
+        self.build(context.1.round, ancestry).await
     }
 
     /// Marshal has compared parent and height; transactions are not checked but for their form.
-    async fn verify(&mut self, _context: (E, Self::Context), mut ancestry: impl Ancestry<Block>) -> bool {
+    async fn verify(&mut self, context: (E, Self::Context), mut ancestry: impl Ancestry<Block>) -> bool {
+        self.turns.saw(context.1.round.view().get());
         match ancestry.next().await {
             Some(block) => block.inner().is_whole(),
             None => false,

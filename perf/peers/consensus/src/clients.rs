@@ -11,18 +11,18 @@ use std::thread;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::block::{NUMBER, PREFIX};
-use crate::pool::Pool;
+use crate::route::Router;
 
 /// Read at a time.
 const CHUNK: usize = 256 << 10;
 
 /// Serves clients on threads of their own; the address is where.
-pub fn serve(pool: Pool) -> io::Result<SocketAddr> {
+pub fn serve(router: Router) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     thread::Builder::new().name("clients".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            if let Err(error) = client(stream, pool.clone()) {
+            if let Err(error) = client(stream, router.clone()) {
                 eprintln!("client: {error}");
             }
         }
@@ -30,17 +30,17 @@ pub fn serve(pool: Pool) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-fn client(stream: TcpStream, pool: Pool) -> io::Result<()> {
+fn client(stream: TcpStream, router: Router) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (sender, answers) = channel();
-    let id = pool.client(sender);
+    let id = router.pool().client(sender);
     let out = stream.try_clone()?;
     thread::Builder::new().name("answers".into()).spawn(move || write(out, &answers))?;
-    thread::Builder::new().name("client".into()).spawn(move || read(stream, id, &pool))?;
+    thread::Builder::new().name("client".into()).spawn(move || read(stream, id, &router))?;
     Ok(())
 }
 
-fn read(mut stream: TcpStream, id: usize, pool: &Pool) {
+fn read(mut stream: TcpStream, id: usize, router: &Router) {
     let mut buffer = BytesMut::new();
     let mut chunk = vec![0; CHUNK];
     while let Ok(len @ 1..) = stream.read(&mut chunk) {
@@ -51,7 +51,7 @@ fn read(mut stream: TcpStream, id: usize, pool: &Pool) {
             return;
         }
         let frames = buffer.split_to(whole).freeze();
-        pool.push(id, Split(frames));
+        router.submit(id, Split(frames));
     }
 }
 
@@ -72,7 +72,7 @@ fn whole(bytes: &[u8]) -> (usize, bool) {
 }
 
 /// Complete frames, one by one, without a copy.
-struct Split(Bytes);
+pub struct Split(pub Bytes);
 
 impl Iterator for Split {
     type Item = Bytes;
@@ -80,7 +80,7 @@ impl Iterator for Split {
     fn next(&mut self) -> Option<Bytes> {
         let prefix = self.0.first_chunk::<PREFIX>()?;
         let len = PREFIX + usize::from(u16::from_le_bytes(*prefix));
-        Some(self.0.split_to(len))
+        (len <= self.0.len()).then(|| self.0.split_to(len))
     }
 }
 
@@ -113,11 +113,18 @@ pub fn answer(stream: &mut impl Read) -> io::Result<Option<(Vec<u64>, bool)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::Pool;
+    use crate::route::Turns;
+    use commonware_cryptography::Signer;
+    use commonware_cryptography::ed25519::PrivateKey;
+    use std::sync::Arc;
 
     #[test]
     fn transactions_and_answers_cross_the_socket() {
-        let pool = Pool::new(1_000);
-        let mut stream = TcpStream::connect(serve(pool.clone()).unwrap()).unwrap();
+        let me = PrivateKey::from_seed(0).public_key();
+        let turns = Arc::new(Turns::new(vec![me.clone()]));
+        let router = Router::new(Pool::new(1_000), me, turns, None, Box::new(|_, _| false));
+        let mut stream = TcpStream::connect(serve(router).unwrap()).unwrap();
         let mut frame = 10u16.to_le_bytes().to_vec();
         frame.extend_from_slice(&42u64.to_le_bytes());
         frame.extend_from_slice(&[9, 9]);

@@ -6,6 +6,7 @@ mod clients;
 mod load;
 mod network;
 mod pool;
+mod route;
 mod validator;
 
 use std::io;
@@ -56,6 +57,9 @@ struct Settings {
     /// Threads of each validator's runtime
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Views ahead of whose leader transactions are sent to it; 0: they wait until their own validator leads
+    #[arg(long, default_value_t = 1)]
+    ahead: u64,
 }
 
 #[derive(Args)]
@@ -116,7 +120,7 @@ fn main() -> ExitCode {
 }
 
 fn validator(options: ValidatorOptions) -> io::Result<()> {
-    let Settings { pause_ms, block_kib, early, pool_mib, threads } = options.settings;
+    let Settings { pause_ms, block_kib, early, pool_mib, threads, ahead } = options.settings;
     let size = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
     validator::run(validator::Options {
         index: options.index,
@@ -125,18 +129,20 @@ fn validator(options: ValidatorOptions) -> io::Result<()> {
         pace: Pace { pause: Duration::from_millis(pause_ms), most: size(block_kib << 10)?, early },
         pool_bytes: size(pool_mib << 20)?,
         threads,
+        ahead: Some(ahead).filter(|ahead| *ahead > 0),
     })
 }
 
 impl Settings {
     fn args(&self) -> Vec<String> {
-        let Self { pause_ms, block_kib, early, pool_mib, threads } = self;
+        let Self { pause_ms, block_kib, early, pool_mib, threads, ahead } = self;
         let pairs = [
             ("--pause-ms", pause_ms.to_string()),
             ("--block-kib", block_kib.to_string()),
             ("--early", early.to_string()),
             ("--pool-mib", pool_mib.to_string()),
             ("--threads", threads.to_string()),
+            ("--ahead", ahead.to_string()),
         ];
         pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
@@ -186,7 +192,7 @@ fn one(options: &LoadOptions, rate: u64, folder: &std::path::Path) -> io::Result
 
 fn json(options: &LoadOptions, rate: u64, outcome: &Outcome, cores: (f64, f64), statuses: (&Status, &Status)) -> Value {
     let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
-    let Settings { pause_ms, block_kib, early, pool_mib, threads } = options.settings;
+    let Settings { pause_ms, block_kib, early, pool_mib, threads, ahead } = options.settings;
     let took = outcome.took.as_secs_f64();
     let (before, after) = statuses;
     json!({
@@ -212,6 +218,7 @@ fn json(options: &LoadOptions, rate: u64, outcome: &Outcome, cores: (f64, f64), 
         "chain": after.chain,
         "settings": {
             "pause_ms": pause_ms, "block_kib": block_kib, "early": early, "pool_mib": pool_mib, "threads": threads,
+            "ahead": ahead,
         },
     })
 }

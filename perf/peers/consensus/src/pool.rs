@@ -1,9 +1,11 @@
-//! A validator's transactions: those that wait, those in blocks of its own that are not final, and what all final ones amount to.
+//! A validator's transactions: those that wait for a block of its own, those in such blocks that are not final, those that its
+//! clients wait for, and what all final ones amount to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use commonware_consensus::types::Height;
 use commonware_cryptography::blake3::Digest;
 
 use crate::block::{Block, Frames, PREFIX, number};
@@ -11,21 +13,19 @@ use crate::block::{Block, Frames, PREFIX, number};
 /// Where answers to a client go: numbers of transactions, and whether they are final (else refused).
 pub type Answers = std::sync::mpsc::Sender<(Vec<u64>, bool)>;
 
-struct Waiting {
-    client: usize,
-    /// With its length before it.
-    frame: Bytes,
-}
-
 /// A block that this validator has made. Neither final nor lost yet.
 struct Own {
     digest: Digest,
-    transactions: Vec<Waiting>,
+    frames: Vec<Bytes>,
 }
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Waiting>,
+    /// Each with its length before it.
+    waiting: VecDeque<Bytes>,
+    /// Who waits for it.
+    asked: HashMap<u64, usize>,
+    /// Bytes of those that clients wait for.
     bytes: usize,
     clients: Vec<Answers>,
     /// By height. A height may have several if a proposal was given up.
@@ -64,53 +64,60 @@ impl Pool {
         state.clients.len() - 1
     }
 
-    /// Takes in frames of a client. What there is no room for is refused.
-    pub fn push(&self, client: usize, frames: impl Iterator<Item = Bytes>) {
+    /// Those of a client's frames for which there is room, and that it will be answered for; others are refused.
+    pub fn admit(&self, client: usize, frames: impl Iterator<Item = Bytes>) -> Vec<Bytes> {
         let mut state = self.state();
-        let mut refused = Vec::new();
+        let (mut admitted, mut refused) = (Vec::new(), Vec::new());
         for frame in frames {
+            let number = number(&frame[PREFIX..]);
             if state.bytes + frame.len() > self.most_bytes {
-                refused.push(number(&frame[PREFIX..]));
+                refused.push(number);
                 continue;
             }
             state.bytes += frame.len();
-            state.waiting.push_back(Waiting { client, frame });
+            state.asked.insert(number, client);
+            admitted.push(frame);
         }
         if !refused.is_empty() {
             state.answer(client, refused, false);
         }
+        admitted
     }
 
-    /// A block on `parent` with what waits, up to `most` bytes; `digest` hashes it.
+    /// Takes in what this validator is to propose.
+    pub fn push(&self, frames: impl IntoIterator<Item = Bytes>) {
+        self.state().waiting.extend(frames);
+    }
+
+    /// A block on `parent` with what waits, up to `most` bytes.
     pub fn propose(&self, parent: Digest, height: u64, most: usize, digest: impl Fn(&Block) -> Digest) -> (Block, Digest) {
         let mut state = self.state();
         let mut len = 0;
-        let mut transactions = Vec::new();
-        while state.waiting.front().is_some_and(|next| len + next.frame.len() <= most) {
-            let Some(next) = state.waiting.pop_front() else { break };
-            len += next.frame.len();
-            transactions.push(next);
+        let mut frames = Vec::new();
+        while let Some(next) = state.waiting.pop_front_if(|next| len + next.len() <= most) {
+            len += next.len();
+            frames.push(next);
         }
-        let mut payload = Vec::with_capacity(len);
-        transactions.iter().for_each(|next| payload.extend_from_slice(&next.frame));
-        let block = Block { parent, height: commonware_consensus::types::Height::new(height), payload: payload.into() };
         drop(state);
+        let mut payload = Vec::with_capacity(len);
+        frames.iter().for_each(|frame| payload.extend_from_slice(frame));
+        let block = Block { parent, height: Height::new(height), payload: payload.into() };
         let digest = digest(&block);
-        self.state().own.entry(height).or_default().push(Own { digest, transactions });
+        self.state().own.entry(height).or_default().push(Own { digest, frames });
         (block, digest)
     }
 
-    /// Has seen the final block of a height: answers for its own, and takes back what was in one that lost.
+    /// Has seen the final block of a height: answers for it, and takes back what was in an own one that lost.
     pub fn is_final(&self, block: &Block, digest: Digest) {
         let height = block.height.get();
         let mut state = self.state();
         if height > 0 && height <= state.tally.height {
             return;
         }
-        let count = Frames(&block.payload).count() as u64;
-        let tally = &mut state.tally;
-        tally.height = height;
-        if count > 0 {
+        state.tally.height = height;
+        if !block.payload.is_empty() {
+            let count = state.settle(&block.payload);
+            let tally = &mut state.tally;
             tally.transactions += count;
             tally.blocks_with_transactions += 1;
             tally.chain = *blake3::Hasher::new().update(&tally.chain).update(&block.payload).finalize().as_bytes();
@@ -119,12 +126,8 @@ impl Pool {
             if *entry.key() > height {
                 break;
             }
-            for own in entry.remove() {
-                if own.digest == digest {
-                    state.settle(own.transactions);
-                } else {
-                    own.transactions.into_iter().rev().for_each(|next| state.waiting.push_front(next));
-                }
+            for own in entry.remove().into_iter().filter(|own| own.digest != digest) {
+                own.frames.into_iter().rev().for_each(|frame| state.waiting.push_front(frame));
             }
         }
     }
@@ -142,15 +145,22 @@ impl State {
         }
     }
 
-    fn settle(&mut self, transactions: Vec<Waiting>) {
+    /// Answers for all that own clients wait for, and counts all.
+    fn settle(&mut self, payload: &[u8]) -> u64 {
+        let mut count = 0;
         let mut numbers = vec![Vec::new(); self.clients.len()];
-        for next in transactions {
-            self.bytes -= next.frame.len();
-            numbers[next.client].push(number(&next.frame[PREFIX..]));
+        for transaction in Frames(payload) {
+            count += 1;
+            let number = number(transaction);
+            if let Some(client) = self.asked.remove(&number) {
+                self.bytes -= PREFIX + transaction.len();
+                numbers[client].push(number);
+            }
         }
         for (client, numbers) in numbers.into_iter().enumerate().filter(|(_, numbers)| !numbers.is_empty()) {
             self.answer(client, numbers, true);
         }
+        count
     }
 }
 
@@ -167,18 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn own_blocks_are_answered_for_and_lost_ones_proposed_again() {
+    fn clients_are_answered_and_what_is_in_lost_blocks_is_proposed_again() {
         let pool = Pool::new(4 * 14);
         let (sender, answers) = std::sync::mpsc::channel();
         let client = pool.client(sender);
-        pool.push(client, (0..5).map(frame));
+        pool.push(pool.admit(client, (0..5).map(frame)));
         assert_eq!(answers.try_recv().unwrap(), (vec![4], false), "no room for the fifth");
         let genesis = Block::genesis().digest();
         let (lost, _) = pool.propose(genesis, 1, 3 * 14, Block::digest);
         assert_eq!(Frames(&lost.payload).count(), 3);
         let other = Block { payload: frame(77), ..lost.clone() };
         pool.is_final(&other, other.digest());
-        assert!(answers.try_recv().is_err());
+        assert!(answers.try_recv().is_err(), "not its own client's");
         let (won, digest) = pool.propose(other.digest(), 2, 1_000, Block::digest);
         assert_eq!(Frames(&won.payload).map(number).collect::<Vec<_>>(), [0, 1, 2, 3]);
         pool.is_final(&won, digest);
@@ -187,7 +197,16 @@ mod tests {
         // Marshal may deliver again.
         pool.is_final(&won, digest);
         assert_eq!(pool.tally().transactions, 5);
-        pool.push(client, (0..4).map(frame));
-        assert!(answers.try_recv().is_err(), "there is room again");
+        assert_eq!(pool.admit(client, (0..4).map(frame)).len(), 4, "there is room again");
+    }
+
+    #[test]
+    fn what_another_validator_proposes_is_answered_for() {
+        let (here, there) = (Pool::new(1_000), Pool::new(1_000));
+        let (sender, answers) = std::sync::mpsc::channel();
+        there.push(here.admit(here.client(sender), [frame(9)].into_iter()));
+        let (block, digest) = there.propose(Block::genesis().digest(), 1, 1_000, Block::digest);
+        here.is_final(&block, digest);
+        assert_eq!(answers.try_recv().unwrap(), (vec![9], true));
     }
 }

@@ -4,8 +4,10 @@ use std::io::BufRead;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use commonware_broadcast::buffered;
 use commonware_consensus::marshal::standard::{Inline, Standard};
 use commonware_consensus::marshal::{self, max_payload_size};
@@ -19,10 +21,10 @@ use commonware_cryptography::certificate::{ConstantProvider, Verifier as _};
 use commonware_cryptography::ed25519::{PrivateKey, PublicKey};
 use commonware_cryptography::{ChaCha20Poly1305, Digestible, Signer};
 use commonware_p2p::authenticated::lookup::{self, Network};
-use commonware_p2p::{Address, AddressableManager};
+use commonware_p2p::{Address, AddressableManager, Receiver, Recipients, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::buffer::paged::{CacheRef, page_size};
-use commonware_runtime::{Quota, Runner, Supervisor, tokio};
+use commonware_runtime::{IoBuf, Quota, Runner, Spawner, Supervisor, tokio};
 use commonware_storage::archive::prunable;
 use commonware_storage::translator::EightCap;
 use commonware_stream::cups::{self, Cups};
@@ -32,8 +34,9 @@ use commonware_utils::{NZDuration, NZU32, NZU64, NZUsize};
 
 use crate::application::{Application, Pace};
 use crate::block::Block;
-use crate::clients;
+use crate::clients::{self, Split};
 use crate::pool::Pool;
+use crate::route::{Router, Turns};
 
 const NAMESPACE: &[u8] = b"salus-peer";
 const EPOCH: Epoch = Epoch::zero();
@@ -41,6 +44,8 @@ const EPOCH: Epoch = Epoch::zero();
 const EPOCH_LENGTH: NonZeroU64 = NZU64!(1 << 40);
 /// Messages that one peer may send in a second on one channel: more than it ever does.
 const QUOTA: Quota = Quota::per_second(NZU32!(2_000));
+/// Most that is forwarded in one message, and more than a client's connection reads at once.
+const FORWARDED_BYTES: usize = 1 << 20;
 const MAILBOX: NonZeroUsize = NZUsize!(4_096);
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 const CERTIFICATION_TIMEOUT: Duration = Duration::from_secs(4);
@@ -61,6 +66,8 @@ pub struct Options {
     /// Bytes of transactions that may wait or be in blocks of its own.
     pub pool_bytes: usize,
     pub threads: usize,
+    /// Transactions go to the leader so many views ahead; none: they wait for a block of this validator's own.
+    pub ahead: Option<u64>,
 }
 
 type Context = tokio::Context;
@@ -73,7 +80,6 @@ fn key(index: usize) -> PrivateKey {
 /// Runs until standard input ends. Says `ready PORT` when clients may come, and answers each line with its tally.
 pub fn run(options: Options) -> std::io::Result<()> {
     let pool = Pool::new(options.pool_bytes);
-    let address = clients::serve(pool.clone())?;
     let runtime = tokio::Config::default()
         .with_worker_threads(options.threads)
         .with_tcp_nodelay(Some(true))
@@ -83,15 +89,16 @@ pub fn run(options: Options) -> std::io::Result<()> {
         let pool = pool.clone();
         move || {
             tokio::Runner::new(runtime).start(|context| async move {
-                let tasks = start(context, options, pool).await;
-                let _ = started.send(());
+                let (tasks, router) = start(context, options, pool).await;
+                let _ = started.send(router);
                 let _ = futures::future::select_all(tasks).await;
                 eprintln!("error: a part of the validator has stopped");
                 std::process::exit(1);
             })
         }
     });
-    is_started.recv().map_err(std::io::Error::other)?;
+    let router = is_started.recv().map_err(std::io::Error::other)?;
+    let address = clients::serve(router)?;
     println!("ready {}", address.port());
     for line in std::io::stdin().lock().lines() {
         line?;
@@ -131,8 +138,8 @@ async fn archive<V: commonware_codec::Codec + Send + Sync>(
 
 type Task = commonware_runtime::Handle<()>;
 
-async fn start(context: Context, options: Options, pool: Pool) -> Vec<Task> {
-    let Options { index, ports, pace, .. } = options;
+async fn start(context: Context, options: Options, pool: Pool) -> (Vec<Task>, Router) {
+    let Options { index, ports, pace, ahead, .. } = options;
     let me = key(index);
     let public = me.public_key();
     let keys: Vec<PublicKey> = (0..ports.len()).map(|index| key(index).public_key()).collect();
@@ -140,7 +147,7 @@ async fn start(context: Context, options: Options, pool: Pool) -> Vec<Task> {
     let validators = u32::try_from(ports.len()).expect("few validators");
     let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
 
-    let message = max_payload_size::<Standard<Block>, Scheme>(validators, &pace.most);
+    let message = max_payload_size::<Standard<Block>, Scheme>(validators, &pace.most).max(FORWARDED_BYTES);
     let handshake = Cups::<_, ChaCha20Poly1305>::new(
         Sake {
             signer: me.clone(),
@@ -168,6 +175,7 @@ async fn start(context: Context, options: Options, pool: Pool) -> Vec<Task> {
     let resolver = network.register(2, QUOTA);
     let broadcast = network.register(3, QUOTA);
     let backfill = network.register(4, QUOTA);
+    let (to_leaders, from_others) = network.register(5, QUOTA);
     let network = network.start();
     oracle.track(0, peers);
 
@@ -186,7 +194,7 @@ async fn start(context: Context, options: Options, pool: Pool) -> Vec<Task> {
     let marshal_resolver = marshal::resolver::p2p::init(
         context.child("backfill"),
         marshal::resolver::p2p::Config {
-            public_key: public,
+            public_key: public.clone(),
             peer_provider: oracle.clone(),
             blocker: oracle.clone(),
             mailbox_size: MAILBOX,
@@ -199,10 +207,10 @@ async fn start(context: Context, options: Options, pool: Pool) -> Vec<Task> {
     );
 
     let cache = CacheRef::new(PAGE, PAGES);
-    let scheme = Scheme::signer(NAMESPACE, participants, me).expect("it is one of the validators");
+    let scheme = Scheme::signer(NAMESPACE, participants.clone(), me).expect("it is one of the validators");
     let certificate_codec = Scheme::certificate_codec_config_unbounded();
     let finalizations = archive::<Finalization<Scheme, Digest>>(&context, "finalizations", &cache, certificate_codec).await;
-    let blocks = archive::<std::sync::Arc<Block>>(&context, "blocks", &cache, pace.most).await;
+    let blocks = archive::<Arc<Block>>(&context, "blocks", &cache, pace.most).await;
     let genesis = Block::genesis();
     let epocher = FixedEpocher::new(EPOCH_LENGTH);
     let (marshal, marshal_mailbox, _) = marshal::core::Actor::init(
@@ -228,7 +236,13 @@ async fn start(context: Context, options: Options, pool: Pool) -> Vec<Task> {
         },
     )
     .await;
-    let application = Application::new(pool, pace);
+    let turns = Arc::new(Turns::new(participants.iter().cloned().collect()));
+    let router = router(pool.clone(), public.clone(), turns.clone(), ahead, to_leaders);
+    let forwarded = context.child("forwarded").spawn({
+        let pool = pool.clone();
+        move |_| take_forwarded(from_others, pool)
+    });
+    let application = Application::new(pool, pace, turns);
     let inline = Inline::new(context.child("inline"), application.clone(), marshal_mailbox, epocher);
     let engine = simplex::Engine::new(
         context.child("simplex"),
@@ -258,10 +272,32 @@ async fn start(context: Context, options: Options, pool: Pool) -> Vec<Task> {
             forward: config::ForwardPolicy::Disabled,
         },
     );
-    vec![
+    let tasks = vec![
         network,
         buffer.start(broadcast),
         marshal.start(application, buffer_mailbox, marshal_resolver),
         engine.start(votes, certificates, resolver),
-    ]
+        forwarded,
+    ];
+    (tasks, router)
+}
+
+fn router(
+    pool: Pool,
+    me: PublicKey,
+    turns: Arc<Turns>,
+    ahead: Option<u64>,
+    sender: impl Sender<PublicKey = PublicKey> + Sync,
+) -> Router {
+    let send = move |leader: &PublicKey, bytes: Bytes| {
+        !sender.clone().send(Recipients::One(leader.clone()), IoBuf::from(bytes), false).is_empty()
+    };
+    Router::new(pool, me, turns, ahead, Box::new(send))
+}
+
+/// Takes what other validators have sent here to be proposed.
+async fn take_forwarded(mut receiver: impl Receiver<PublicKey = PublicKey>, pool: Pool) {
+    while let Ok((_, message)) = receiver.recv().await {
+        pool.push(Split(message.into()));
+    }
 }
