@@ -7,10 +7,12 @@ mod load;
 mod network;
 mod pool;
 mod route;
+mod tune;
 mod validator;
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -40,7 +42,7 @@ enum Command {
     Validator(ValidatorOptions),
 }
 
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 struct Settings {
     /// Milliseconds that a leader waits before each block
     #[arg(long, default_value_t = 4)]
@@ -79,6 +81,9 @@ struct LoadOptions {
     /// Connections to each validator
     #[arg(long, default_value_t = 2)]
     connections: usize,
+    /// Try other settings than the given ones first, at each rate, and measure with those that serve it best
+    #[arg(long)]
+    tune: bool,
     /// File for the results as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -148,21 +153,28 @@ impl Settings {
     }
 }
 
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pause_ms, block_kib, early, threads, ahead, .. } = self;
+        write!(f, "a pause of {pause_ms} ms, blocks up to {block_kib} KiB, early {early}, {threads} threads, {ahead} views ahead")
+    }
+}
+
 /// `false` if transactions were not answered.
 fn load(options: &LoadOptions) -> io::Result<bool> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let before = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let before: Vec<_> = before.split(' ').take(3).collect();
     let machine = format!("{cores} cores for validators and clients together, load average before {}", before.join(" "));
-    let Settings { pause_ms, block_kib, early, threads, .. } = options.settings;
-    println!("{machine}");
-    println!("{} B a transaction; a pause of {pause_ms} ms, blocks up to {block_kib} KiB, early {early}, {threads} threads", options.bytes);
+    println!("{machine}; {} B a transaction", options.bytes);
     let mut runs = Vec::new();
     let mut complete = true;
     let mut folders = Vec::new();
     for rate in &options.rates {
+        let settings = if options.tune { tune::best(options, *rate)? } else { options.settings.clone() };
+        println!("# at {rate}/s: {settings}");
         let folder = tempfile::tempdir()?;
-        let run = one(options, *rate, folder.path())?;
+        let run = one(options, &settings, *rate, options.seconds, folder.path())?;
         // Removed when all is measured, as Salus's load does it, and for its reason: a removal slows the next files.
         folders.push(folder);
         complete &= run["unanswered"] == 0;
@@ -175,10 +187,10 @@ fn load(options: &LoadOptions) -> io::Result<bool> {
     Ok(complete)
 }
 
-fn one(options: &LoadOptions, rate: u64, folder: &std::path::Path) -> io::Result<Value> {
-    let LoadOptions { seconds, bytes, connections, .. } = *options;
+fn one(options: &LoadOptions, settings: &Settings, rate: u64, seconds: u64, folder: &Path) -> io::Result<Value> {
+    let LoadOptions { bytes, connections, .. } = *options;
     let validators = usize::try_from(options.validators).map_err(io::Error::other)?;
-    let mut network = Network::start(folder, validators, &options.settings.args())?;
+    let mut network = Network::start(folder, validators, &settings.args())?;
     let load = Load { rate, seconds, bytes, connections };
     let heights = network.statuses()?;
     let (validators_before, own_before) = (network.cpu_seconds(), cpu_seconds("self").unwrap_or_default());
@@ -187,20 +199,25 @@ fn one(options: &LoadOptions, rate: u64, folder: &std::path::Path) -> io::Result
     let cores = (network.cpu_seconds() - validators_before) / took;
     let own = (cpu_seconds("self").unwrap_or_default() - own_before) / took;
     let after = network.agreement(outcome.latencies.len() as u64)?;
-    Ok(json(options, rate, &outcome, (cores, own), (&heights[0], &after[0])))
+    Ok(json((options, settings), load, &outcome, (cores, own), (&heights[0], &after[0])))
 }
 
-fn json(options: &LoadOptions, rate: u64, outcome: &Outcome, cores: (f64, f64), statuses: (&Status, &Status)) -> Value {
+fn json(
+    (options, settings): (&LoadOptions, &Settings),
+    load: Load,
+    outcome: &Outcome,
+    cores: (f64, f64),
+    (before, after): (&Status, &Status),
+) -> Value {
     let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
-    let Settings { pause_ms, block_kib, early, pool_mib, threads, ahead } = options.settings;
+    let Settings { pause_ms, block_kib, early, pool_mib, threads, ahead } = settings;
     let took = outcome.took.as_secs_f64();
-    let (before, after) = statuses;
     json!({
         "validators": options.validators,
-        "seconds": options.seconds,
-        "offered_per_s": rate,
-        "committed_per_s": outcome.in_time as f64 / options.seconds as f64,
-        "offered": rate * options.seconds,
+        "seconds": load.seconds,
+        "offered_per_s": load.rate,
+        "committed_per_s": outcome.in_time as f64 / load.seconds as f64,
+        "offered": load.transactions(),
         "final": outcome.latencies.len(),
         "final_in_time": outcome.in_time,
         "busy": outcome.busy,
