@@ -1,5 +1,6 @@
 //! One validator: commonware's authenticated network, simplex, and marshal with its archives.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
@@ -46,6 +47,9 @@ const EPOCH_LENGTH: NonZeroU64 = NZU64!(1 << 40);
 const QUOTA: Quota = Quota::per_second(NZU32!(2_000));
 /// Most that is forwarded in one message, and more than a client's connection reads at once.
 const FORWARDED_BYTES: usize = 1 << 20;
+/// Validators say so often that they are there, until all have heard of all.
+const GREET_EVERY: Duration = Duration::from_millis(100);
+const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 const MAILBOX: NonZeroUsize = NZUsize!(4_096);
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 const CERTIFICATION_TIMEOUT: Duration = Duration::from_secs(4);
@@ -85,11 +89,13 @@ pub fn run(options: Options) -> std::io::Result<()> {
         .with_tcp_nodelay(Some(true))
         .with_storage_directory(&options.dir);
     let (started, is_started) = std::sync::mpsc::channel();
+    let (connected, is_connected) = std::sync::mpsc::channel();
+    let alone = options.ports.len() == 1;
     std::thread::spawn({
         let pool = pool.clone();
         move || {
             tokio::Runner::new(runtime).start(|context| async move {
-                let (tasks, router) = start(context, options, pool).await;
+                let (tasks, router) = start(context, options, pool, connected).await;
                 let _ = started.send(router);
                 let _ = futures::future::select_all(tasks).await;
                 eprintln!("error: a part of the validator has stopped");
@@ -98,6 +104,10 @@ pub fn run(options: Options) -> std::io::Result<()> {
         }
     });
     let router = is_started.recv().map_err(std::io::Error::other)?;
+    // What is sent to one who is not connected yet is lost.
+    if !alone {
+        is_connected.recv_timeout(CONNECTED_WITHIN).map_err(std::io::Error::other)?;
+    }
     let address = clients::serve(router)?;
     println!("ready {}", address.port());
     for line in std::io::stdin().lock().lines() {
@@ -138,7 +148,12 @@ async fn archive<V: commonware_codec::Codec + Send + Sync>(
 
 type Task = commonware_runtime::Handle<()>;
 
-async fn start(context: Context, options: Options, pool: Pool) -> (Vec<Task>, Router) {
+async fn start(
+    context: Context,
+    options: Options,
+    pool: Pool,
+    connected: std::sync::mpsc::Sender<()>,
+) -> (Vec<Task>, Router) {
     let Options { index, ports, pace, ahead, .. } = options;
     let me = key(index);
     let public = me.public_key();
@@ -237,10 +252,11 @@ async fn start(context: Context, options: Options, pool: Pool) -> (Vec<Task>, Ro
     )
     .await;
     let turns = Arc::new(Turns::new(participants.iter().cloned().collect()));
+    let greetings = to_leaders.clone();
     let router = router(pool.clone(), public.clone(), turns.clone(), ahead, to_leaders);
     let forwarded = context.child("forwarded").spawn({
-        let pool = pool.clone();
-        move |_| take_forwarded(from_others, pool)
+        let (pool, others) = (pool.clone(), ports.len() - 1);
+        move |_| take_forwarded(from_others, greetings, pool, others, connected)
     });
     let application = Application::new(pool, pace, turns);
     let inline = Inline::new(context.child("inline"), application.clone(), marshal_mailbox, epocher);
@@ -295,9 +311,32 @@ fn router(
     Router::new(pool, me, turns, ahead, Box::new(send))
 }
 
-/// Takes what other validators have sent here to be proposed.
-async fn take_forwarded(mut receiver: impl Receiver<PublicKey = PublicKey>, pool: Pool) {
-    while let Ok((_, message)) = receiver.recv().await {
-        pool.push(Split(message.into()));
+/// Takes what other validators have sent here to be proposed. An empty message says only that they are connected, and is
+/// answered the first time; when all have been heard of, `connected` is told.
+async fn take_forwarded(
+    mut receiver: impl Receiver<PublicKey = PublicKey>,
+    mut sender: impl Sender<PublicKey = PublicKey>,
+    pool: Pool,
+    others: usize,
+    connected: std::sync::mpsc::Sender<()>,
+) {
+    let mut heard = BTreeSet::new();
+    let mut greet = ::tokio::time::interval(GREET_EVERY);
+    loop {
+        ::tokio::select! {
+            message = receiver.recv() => {
+                let Ok((from, message)) = message else { return };
+                pool.push(Split(message.into()));
+                if heard.insert(from.clone()) {
+                    let _ = sender.send(Recipients::One(from), IoBuf::default(), false);
+                    if heard.len() == others {
+                        let _ = connected.send(());
+                    }
+                }
+            }
+            _ = greet.tick(), if heard.len() < others => {
+                let _ = sender.send(Recipients::All, IoBuf::default(), false);
+            }
+        }
     }
 }
