@@ -72,6 +72,9 @@ struct LoadOptions {
     /// Seconds of load at each rate
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=540))]
     seconds: u64,
+    /// How often all rates are measured, one after the other
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
     /// Bytes of each transaction
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(8..=4_096))]
     bytes: u16,
@@ -170,16 +173,21 @@ fn load(options: &LoadOptions) -> io::Result<bool> {
     let mut runs = Vec::new();
     let mut complete = true;
     let mut folders = Vec::new();
+    let mut settings = Vec::new();
     for rate in &options.rates {
-        let settings = if options.tune { tune::best(options, *rate)? } else { options.settings.clone() };
-        println!("# at {rate}/s: {settings}");
-        let folder = tempfile::tempdir()?;
-        let run = one(options, &settings, *rate, options.seconds, folder.path())?;
-        // Removed when all is measured, as Salus's load does it, and for its reason: a removal slows the next files.
-        folders.push(folder);
-        complete &= run["unanswered"] == 0;
-        println!("{}", line(&run));
-        runs.push(run);
+        settings.push(if options.tune { tune::best(options, *rate)? } else { options.settings.clone() });
+    }
+    for _ in 0..options.rounds {
+        for (rate, settings) in options.rates.iter().zip(&settings) {
+            println!("# at {rate}/s: {settings}");
+            let folder = tempfile::tempdir()?;
+            let run = one(options, settings, *rate, options.seconds, folder.path())?;
+            // Removed when all is measured, as Salus's load does it, and for its reason: a removal slows the next files.
+            folders.push(folder);
+            complete &= run["unanswered"] == 0;
+            println!("{}", line(&run));
+            runs.push(run);
+        }
     }
     if let Some(path) = &options.json {
         std::fs::write(path, format!("{:#}\n", json!({ "peer": "commonware", "machine": machine, "runs": runs })))?;
