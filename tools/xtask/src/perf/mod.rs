@@ -11,6 +11,7 @@ mod log;
 mod machine;
 mod memory;
 mod numbers;
+mod peers;
 mod plot;
 mod plots;
 mod readme;
@@ -39,8 +40,9 @@ USAGE
   cargo xtask perf --from DIR
 
 OPTIONS
-  --only STEP,…  of verify, hash, consensus, execute, state, log, files, load, memory; what results.json of the
-                 same commit and machine has of other steps stays
+  --only STEP,…  of verify, hash, consensus, execute, state, log, files, load, memory, peers; what results.json of
+                 the same commit and machine has of other steps stays. peers, what is in perf/peers, runs only so:
+                 it builds other people's programs, half an hour, and takes as long again
   --quick        times that are too short for figures, to see that everything works
   --long         memory too: ten minutes of load
   --out DIR      folder for results.json, report.md and plots [default: perf; with --quick: target/perf]
@@ -53,6 +55,8 @@ EXAMPLES
       cargo xtask perf --quick
   Signatures and the block log, in a folder of their own:
       cargo xtask perf --only verify,log --out target/perf
+  Other people's engine, store, verifiers and QUIC beside this one:
+      cargo xtask perf --only peers
   Report, plots and the README's table again, from the results that are kept:
       cargo xtask perf --from perf
 
@@ -117,8 +121,7 @@ fn parse(args: &[&str]) -> Result<Task, String> {
         return if alone { Ok(Task::From(folder)) } else { Err("--from stands alone".to_owned()) };
     }
     let is_only = only.is_some();
-    let mut steps =
-        only.unwrap_or_else(|| Step::ALL.into_iter().filter(|step| *step != Step::Memory).collect());
+    let mut steps = only.unwrap_or_else(|| Step::ALL.into_iter().filter(|step| step.is_usual()).collect());
     if long && !steps.contains(&Step::Memory) {
         steps.push(Step::Memory);
     }
@@ -196,6 +199,7 @@ fn before(quick: bool) -> Results {
         files: None,
         load: None,
         memory: None,
+        peers: None,
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Results {
     pub(crate) files: Option<Files>,
     pub(crate) load: Option<Load>,
     pub(crate) memory: Option<Memory>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) peers: Option<Peers>,
 }
 
 /// How a step went.
@@ -154,6 +156,38 @@ pub(crate) struct MemorySample {
     pub(crate) anonymous_mib: Vec<f64>,
 }
 
+/// What `perf/peers` compares, each with Salus in the same run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Peers {
+    /// Lines that programs wrote, in their order.
+    pub(crate) rows: Vec<PeerRow>,
+    /// Another consensus engine under load.
+    pub(crate) engine: Vec<LoadRun>,
+    /// Salus under the same load, before and after it.
+    pub(crate) own: Vec<LoadRun>,
+    /// Those that could not be built, as their tools are not there.
+    pub(crate) missing: Vec<String>,
+}
+
+/// A figure of a peer, or of Salus in its program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PeerRow {
+    pub(crate) name: String,
+    /// What the figure is in; of a ratio, whose it is a multiple of.
+    pub(crate) unit: Unit,
+    /// Median and quartiles over the rounds.
+    pub(crate) figure: Spread,
+}
+
+/// What a peer's figure is in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Unit {
+    /// As the program names it: MB/s, for one.
+    In(String),
+    /// How many times as large as that of another, taken round by round.
+    Of(String),
+}
+
 impl Spread {
     /// The median with the smallest and the largest value; `None` of an empty list.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
@@ -257,6 +291,9 @@ impl Results {
         }
         if left_out("memory") {
             self.memory = earlier.memory;
+        }
+        if left_out("peers") {
+            self.peers = earlier.peers;
         }
         self.steps.extend(earlier.steps.into_iter().filter(|(step, _)| left_out(step)));
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::machine::Machine;
 use super::results::{
-    Bench, FORMAT, Files, Finality, Load, LoadRun, LogRow, Memory, MemorySample, Results, Spread, StepRun,
-    Usage,
+    Bench, FORMAT, Files, Finality, Load, LoadRun, LogRow, Memory, MemorySample, PeerRow, Peers, Results,
+    Spread, StepRun, Unit, Usage,
 };
 
 fn around(median: f64) -> Spread {
@@ -84,6 +84,22 @@ pub(super) fn results() -> Results {
         }),
         load: Some(load()),
         memory: Some(memory()),
+        peers: Some(peers()),
+    }
+}
+
+fn peers() -> Peers {
+    let row = |name: &str, unit, median| PeerRow { name: name.to_owned(), unit, figure: around(median) };
+    let speed = || Unit::In("MB/s".to_owned());
+    Peers {
+        rows: vec![
+            row("peer/rocksdb/salus/n=128", speed(), 250.0),
+            row("peer/rocksdb/rocksdb/n=128", speed(), 100.0),
+            row("peer/rocksdb/salus/n=128", Unit::Of("rocksdb".to_owned()), 2.5),
+        ],
+        engine: vec![run(1_000, 999.0, 20.0, 50.0)],
+        own: vec![run(1_000, 999.0, 10.0, 40.0), run(1_000, 998.0, 11.0, 50.0)],
+        missing: vec!["quic".to_owned()],
     }
 }
 

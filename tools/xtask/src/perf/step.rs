@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::machine;
 use super::results::{Results, StepRun};
-use super::{criterion, files, load, log, memory};
+use super::{criterion, files, load, log, memory, peers};
 
 /// One part of the suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,13 @@ pub(crate) enum Step {
     Files,
     Load,
     Memory,
+    /// Only when it is asked for by name.
+    Peers,
 }
 
 impl Step {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Verify,
         Self::Hash,
         Self::Consensus,
@@ -38,6 +40,7 @@ impl Step {
         Self::Files,
         Self::Load,
         Self::Memory,
+        Self::Peers,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -51,7 +54,13 @@ impl Step {
             Self::Files => "files",
             Self::Load => "load",
             Self::Memory => "memory",
+            Self::Peers => "peers",
         }
+    }
+
+    /// Whether it runs without being named.
+    pub(crate) fn is_usual(self) -> bool {
+        !matches!(self, Self::Memory | Self::Peers)
     }
 
     /// Name of its bench; nothing if it has none.
@@ -59,7 +68,7 @@ impl Step {
         match self {
             Self::State => "state_store",
             Self::Verify | Self::Hash | Self::Consensus | Self::Execute | Self::Log => self.name(),
-            Self::Files | Self::Load | Self::Memory => "",
+            Self::Files | Self::Load | Self::Memory | Self::Peers => "",
         }
     }
 
@@ -72,6 +81,7 @@ impl Step {
             Self::Files => files::measure(work),
             Self::Load => load::measure(work),
             Self::Memory => memory::measure(work),
+            Self::Peers => peers::measure(work),
         }
     }
 }
@@ -140,6 +150,9 @@ impl Work {
             let mut command =
                 self.cargo(&["build", "--release", "--locked", "--package", "salus", "--package", "load"]);
             self.run(&mut command)?;
+        }
+        if steps.contains(&Step::Peers) {
+            peers::build(self);
         }
         Ok(())
     }

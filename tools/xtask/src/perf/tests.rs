@@ -6,7 +6,8 @@ use super::*;
 
 #[test]
 fn options_are_read() {
-    let usual: Vec<Step> = Step::ALL.into_iter().filter(|step| *step != Step::Memory).collect();
+    let usual: Vec<Step> = Step::ALL.into_iter().filter(|step| step.is_usual()).collect();
+    assert_eq!(usual.len(), Step::ALL.len() - 2);
     let all = Task::Measure { steps: usual, only: false, quick: false, out: None };
     assert_eq!(parse(&[]), Ok(all));
     let some = Task::Measure {
@@ -33,10 +34,12 @@ fn steps_that_were_left_out_stay_if_the_code_is_the_same() {
     results.benches.retain(|bench| bench.step == "verify");
     results.log.clear();
     results.load = None;
+    results.peers = None;
     results.take_over(earlier.clone());
     assert_eq!(results.steps, earlier.steps);
     assert_eq!(results.benches.len(), earlier.benches.len());
     assert_eq!((results.log, results.load), (earlier.log, earlier.load));
+    assert_eq!(results.peers, earlier.peers);
 }
 
 #[test]
@@ -53,9 +56,17 @@ fn a_report_has_all_its_parts() {
     let names: Vec<&str> = plots.iter().map(|(name, _)| *name).collect();
     assert_eq!(names.len(), 7);
     let report = report::report(&results, &names);
-    for part in
-        ["Figures asked", "Signatures", "Hashing", "Files", "The block log", "Load", "Memory", "Steps"]
-    {
+    for part in [
+        "Figures asked",
+        "Signatures",
+        "Hashing",
+        "Files",
+        "The block log",
+        "Load",
+        "Memory",
+        "Peers",
+        "Steps",
+    ] {
         assert!(report.contains(&format!("\n## {part}\n")), "{part}");
     }
     for name in names {
