@@ -298,31 +298,40 @@ struct Wiring<'a> {
 }
 
 impl Wiring<'_> {
+    /// Carries away what the core says: to peers on the one runtime, to clients on the other.
+    fn start_outgoing(
+        &self,
+        (net, io): (&Handle, &Handle),
+        (peers, control): (&Arc<PeerNet>, &Arc<PumpControl>),
+        replies: &Arc<Replies>,
+    ) -> Outgoing {
+        let (outgoing, to_peers, to_clients) = Outgoing::new(self.signals.bell());
+        self.keep_running(net, "net", to_peers.run(Arc::clone(peers), Arc::clone(control)));
+        self.keep_running(io, "io", to_clients.run(Arc::clone(replies)));
+        outgoing
+    }
+
     fn connect(self, data: Data, runtimes: Runtimes) -> Result<Validator, StartError> {
         let (handle, net) = (runtimes.io.handle().clone(), runtimes.net.handle().clone());
         let clock = Clock::start();
         let (core_tx, inbox) = Inbox::new(INPUTS_MAX, Arc::clone(self.signals.bell()), clock.clone());
-        let (waiting, replies) = (Arc::new(Waiting::default()), Arc::new(Replies::default()));
+        let (waiting, replies) = (Arc::default(), Arc::default());
+        let (orders_tx, orders) = order_queue(ORDERS_MAX);
         let pool = start_pool(self.config, &self.genesis, &self.directory, &core_tx, &waiting, &replies)?;
         let (events_tx, quick, slow) = peer_lanes(self.committee.size(), PEER_EVENTS_MAX);
         let peers = self.start_peers(&net, events_tx)?;
         let (pump, control) = self.start_pumps(&net, (quick, slow), &peers, &core_tx)?;
-        let (outgoing, to_peers, to_clients) = Outgoing::new(self.signals.bell());
-        self.keep_running(&net, "net", to_peers.run(Arc::clone(&peers), Arc::clone(&control)));
-        self.keep_running(&handle, "io", to_clients.run(Arc::clone(&replies)));
-
-        let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
+        let outgoing = self.start_outgoing((&net, &handle), (&peers, &control), &replies);
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
         let (replay_until, shown) = (data.last_commit(), data.shown(&checkpoint_keys));
-        let (orders_tx, orders) = order_queue(ORDERS_MAX);
         let gate = Gate::new(&self.node_config.mempool);
         let intake = self.intake(&clock, &gate, &pool, &waiting, &core_tx)?;
-        let clients = self.start_clients(&handle, intake.clone())?;
-        replies.attach(clients.clone());
-        let http =
-            self.start_http(&handle, self.service(&data, intake, &replies, &shown, (&peers, &control)))?;
+        let clients = self.start_clients(&handle, intake.clone(), &replies)?;
+        let service = self.service(&data, intake, &replies, &shown, (&peers, &control));
+        let http = self.start_http(&handle, service)?;
         let addresses = self.listening(&peers, &clients, &http)?;
 
+        let (head, checkpoint) = (data.executor.head(), data.executor.checkpoint());
         let execution = Execution {
             executor: data.executor,
             tiles: data.tiles,
@@ -469,7 +478,12 @@ impl Wiring<'_> {
         Ok(Arc::new(PeerNet::start(config, runtime, events)?))
     }
 
-    fn start_clients(&self, runtime: &Handle, intake: Intake) -> Result<ClientPlane, StartError> {
+    fn start_clients(
+        &self,
+        runtime: &Handle,
+        intake: Intake,
+        replies: &Replies,
+    ) -> Result<ClientPlane, StartError> {
         let values = self.config.config();
         let config = ClientPlaneConfig {
             listen: values.listen.clients,
@@ -485,7 +499,9 @@ impl Wiring<'_> {
             let refused = intake.submit(held, ticketed.collect());
             refused.into_iter().map(|(ticket, error)| (ticket.request, error)).collect()
         };
-        Ok(ClientPlane::start(config, runtime, Arc::new(on_submissions))?)
+        let clients = ClientPlane::start(config, runtime, Arc::new(on_submissions))?;
+        replies.attach(clients.clone());
+        Ok(clients)
     }
 
     fn start_http(&self, runtime: &Handle, service: Arc<Service>) -> Result<HttpServer, StartError> {

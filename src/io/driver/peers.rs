@@ -198,6 +198,7 @@ impl Pump {
     }
 
     /// Runs until it is told to stop, or the core is gone.
+    #[expect(clippy::significant_drop_tightening, reason = "work gives its room back where it ends")]
     pub(super) fn run(mut self) {
         while !self.control.is_stopped() {
             let work = self.gather();

@@ -221,6 +221,7 @@ impl Answers {
 }
 
 #[test]
+#[expect(clippy::significant_drop_tightening, reason = "the validator runs to the end of the test")]
 fn a_stalled_log_makes_clients_hear_busy_and_loses_nothing() {
     let network = Network::make();
     let valve = Arc::new(Valve::default());

@@ -372,10 +372,6 @@ impl PeerNet {
 
     /// Figures about every other validator.
     #[must_use]
-    #[expect(
-        clippy::significant_drop_tightening,
-        reason = "a reference to a slot holds no lock, only what the lint takes for one"
-    )]
     pub fn stats(&self) -> Vec<PeerStats> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let others = self.shared.committee.indices().filter(|peer| *peer != self.shared.own);
