@@ -46,7 +46,9 @@ impl Load {
     }
 
     fn due(self, number: u64) -> Duration {
-        Duration::from_nanos(u64::try_from(u128::from(number) * 1_000_000_000 / u128::from(self.rate)).unwrap_or(u64::MAX))
+        Duration::from_nanos(
+            u64::try_from(u128::from(number) * 1_000_000_000 / u128::from(self.rate)).unwrap_or(u64::MAX),
+        )
     }
 
     /// Runs it against validators that take clients on these ports.
@@ -62,7 +64,8 @@ impl Load {
         }
         let senders = streams.len() as u64;
         // Made before the clock starts, as Salus's are signed before.
-        let frames: Vec<Arc<Vec<u8>>> = (0..senders).map(|first| Arc::new(self.frames(first, senders))).collect();
+        let frames: Vec<Arc<Vec<u8>>> =
+            (0..senders).map(|first| Arc::new(self.frames(first, senders))).collect();
         let start = Instant::now() + LEAD;
         let mut sending: Vec<JoinHandle<io::Result<Duration>>> = Vec::new();
         let mut reading: Vec<JoinHandle<Outcome>> = Vec::new();
@@ -94,7 +97,9 @@ impl Load {
         let len = usize::from(self.bytes);
         let mut bytes = vec![0; usize::try_from(count).unwrap_or_default() * (PREFIX + len)];
         blake3::Hasher::new().update(&first.to_le_bytes()).finalize_xof().fill(&mut bytes);
-        for (frame, number) in bytes.chunks_exact_mut(PREFIX + len).zip((first..).step_by(usize::try_from(senders).unwrap_or(1))) {
+        for (frame, number) in
+            bytes.chunks_exact_mut(PREFIX + len).zip((first..).step_by(usize::try_from(senders).unwrap_or(1)))
+        {
             frame[..PREFIX].copy_from_slice(&self.bytes.to_le_bytes());
             frame[PREFIX..PREFIX + 8].copy_from_slice(&number.to_le_bytes());
         }
@@ -102,7 +107,14 @@ impl Load {
     }
 
     /// Sends what is due; says how far it was behind, at most.
-    fn send(self, mut stream: TcpStream, frames: &[u8], first: u64, senders: u64, start: Instant) -> io::Result<Duration> {
+    fn send(
+        self,
+        mut stream: TcpStream,
+        frames: &[u8],
+        first: u64,
+        senders: u64,
+        start: Instant,
+    ) -> io::Result<Duration> {
         let frame = PREFIX + usize::from(self.bytes);
         let mut lag = Duration::ZERO;
         let mut at = 0;
@@ -165,7 +177,8 @@ mod tests {
     #[test]
     fn each_transaction_is_due_once_and_made_once() {
         let load = Load { rate: 10, seconds: 1, bytes: 20, connections: 1 };
-        let mut all: Vec<u64> = (0..4).flat_map(|first| Frames(&load.frames(first, 4)).map(number).collect::<Vec<_>>()).collect();
+        let mut all: Vec<u64> =
+            (0..4).flat_map(|first| Frames(&load.frames(first, 4)).map(number).collect::<Vec<_>>()).collect();
         all.sort_unstable();
         assert_eq!(all, (0..10).collect::<Vec<_>>());
         assert_eq!(load.due(5), Duration::from_millis(500));
@@ -173,7 +186,8 @@ mod tests {
 
     #[test]
     fn percentiles_are_values_that_occurred() {
-        let outcome = Outcome { latencies: (1..=200).map(Duration::from_millis).collect(), ..Outcome::default() };
+        let outcome =
+            Outcome { latencies: (1..=200).map(Duration::from_millis).collect(), ..Outcome::default() };
         assert_eq!(outcome.percentile(500), Duration::from_millis(100));
         assert_eq!(outcome.percentile(990), Duration::from_millis(198));
         assert_eq!(Outcome::default().percentile(990), Duration::ZERO);

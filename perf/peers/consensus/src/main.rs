@@ -159,7 +159,10 @@ impl Settings {
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pause_ms, block_kib, early, threads, ahead, .. } = self;
-        write!(f, "a pause of {pause_ms} ms, blocks up to {block_kib} KiB, early {early}, {threads} threads, {ahead} views ahead")
+        write!(
+            f,
+            "a pause of {pause_ms} ms, blocks up to {block_kib} KiB, early {early}, {threads} threads, {ahead} views ahead"
+        )
     }
 }
 
@@ -168,7 +171,10 @@ fn load(options: &LoadOptions) -> io::Result<bool> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let before = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let before: Vec<_> = before.split(' ').take(3).collect();
-    let machine = format!("{cores} cores for validators and clients together, load average before {}", before.join(" "));
+    let machine = format!(
+        "{cores} cores for validators and clients together, load average before {}",
+        before.join(" ")
+    );
     println!("{machine}; {} B a transaction", options.bytes);
     let mut runs = Vec::new();
     let mut complete = true;
@@ -190,12 +196,21 @@ fn load(options: &LoadOptions) -> io::Result<bool> {
         }
     }
     if let Some(path) = &options.json {
-        std::fs::write(path, format!("{:#}\n", json!({ "peer": "commonware", "machine": machine, "runs": runs })))?;
+        std::fs::write(
+            path,
+            format!("{:#}\n", json!({ "peer": "commonware", "machine": machine, "runs": runs })),
+        )?;
     }
     Ok(complete)
 }
 
-fn one(options: &LoadOptions, settings: &Settings, rate: u64, seconds: u64, folder: &Path) -> io::Result<Value> {
+fn one(
+    options: &LoadOptions,
+    settings: &Settings,
+    rate: u64,
+    seconds: u64,
+    folder: &Path,
+) -> io::Result<Value> {
     let LoadOptions { bytes, connections, .. } = *options;
     let validators = usize::try_from(options.validators).map_err(io::Error::other)?;
     let mut network = Network::start(folder, validators, &settings.args())?;

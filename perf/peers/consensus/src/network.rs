@@ -76,9 +76,16 @@ impl Network {
 
     /// Waits until all have so many transactions, and says what they have; an error if not the same ones.
     pub fn agreement(&mut self, transactions: u64) -> io::Result<Vec<Status>> {
-        let all = self.wait("have not all transactions", |all| all.iter().all(|status| status.transactions >= transactions))?;
-        let same = |status: &Status| (status.transactions, &status.chain) == (all[0].transactions, &all[0].chain);
-        if all.iter().all(same) { Ok(all) } else { Err(io::Error::other(format!("validators differ: {all:?}"))) }
+        let all = self.wait("have not all transactions", |all| {
+            all.iter().all(|status| status.transactions >= transactions)
+        })?;
+        let same =
+            |status: &Status| (status.transactions, &status.chain) == (all[0].transactions, &all[0].chain);
+        if all.iter().all(same) {
+            Ok(all)
+        } else {
+            Err(io::Error::other(format!("validators differ: {all:?}")))
+        }
     }
 
     fn wait(&mut self, otherwise: &str, done: impl Fn(&[Status]) -> bool) -> io::Result<Vec<Status>> {
@@ -89,7 +96,10 @@ impl Network {
                 return Ok(all);
             }
             if Instant::now() > end {
-                return Err(io::Error::other(format!("validators {otherwise} within {} s: {all:?}", WITHIN.as_secs())));
+                return Err(io::Error::other(format!(
+                    "validators {otherwise} within {} s: {all:?}",
+                    WITHIN.as_secs()
+                )));
             }
             thread::sleep(LOOK);
         }
@@ -137,7 +147,8 @@ fn status(line: &str) -> Option<Status> {
 
 /// Ports that are free now.
 fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let listeners: io::Result<Vec<TcpListener>> = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    let listeners: io::Result<Vec<TcpListener>> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
     listeners?.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 

@@ -90,7 +90,13 @@ impl Pool {
     }
 
     /// A block on `parent` with what waits, up to `most` bytes.
-    pub fn propose(&self, parent: Digest, height: u64, most: usize, digest: impl Fn(&Block) -> Digest) -> (Block, Digest) {
+    pub fn propose(
+        &self,
+        parent: Digest,
+        height: u64,
+        most: usize,
+        digest: impl Fn(&Block) -> Digest,
+    ) -> (Block, Digest) {
         let mut state = self.state();
         let mut len = 0;
         let mut frames = Vec::new();
@@ -120,7 +126,8 @@ impl Pool {
             let tally = &mut state.tally;
             tally.transactions += count;
             tally.blocks_with_transactions += 1;
-            tally.chain = *blake3::Hasher::new().update(&tally.chain).update(&block.payload).finalize().as_bytes();
+            tally.chain =
+                *blake3::Hasher::new().update(&tally.chain).update(&block.payload).finalize().as_bytes();
         }
         while let Some(entry) = state.own.first_entry() {
             if *entry.key() > height {

@@ -68,7 +68,10 @@ pub fn best(options: &LoadOptions, rate: u64) -> io::Result<Settings> {
 fn trial(options: &LoadOptions, settings: &Settings, rate: u64) -> io::Result<Shown> {
     let folder = tempfile::tempdir()?;
     let shown = Shown::of(&one(options, settings, rate, SECONDS, folder.path())?);
-    eprintln!("trial at {rate}/s: committed {:.0}/s  p50 {:.1} ms  with {settings}", shown.committed, shown.p50);
+    eprintln!(
+        "trial at {rate}/s: committed {:.0}/s  p50 {:.1} ms  with {settings}",
+        shown.committed, shown.p50
+    );
     Ok(shown)
 }
 

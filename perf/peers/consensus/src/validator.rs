@@ -183,7 +183,8 @@ async fn start(
     // The set never changes. Queues are sized, and their memory cleared, for so many sets.
     config.tracked_peer_sets = NZUsize!(1);
     let (mut network, mut oracle) = Network::new(context.child("network"), config);
-    let peers: Vec<(PublicKey, Address)> = keys.iter().cloned().zip(ports.iter().map(|port| at(*port).into())).collect();
+    let peers: Vec<(PublicKey, Address)> =
+        keys.iter().cloned().zip(ports.iter().map(|port| at(*port).into())).collect();
     let peers: Map<PublicKey, Address> = peers.try_into().expect("keys differ");
     let votes = network.register(0, QUOTA);
     let certificates = network.register(1, QUOTA);
@@ -224,7 +225,8 @@ async fn start(
     let cache = CacheRef::new(PAGE, PAGES);
     let scheme = Scheme::signer(NAMESPACE, participants.clone(), me).expect("it is one of the validators");
     let certificate_codec = Scheme::certificate_codec_config_unbounded();
-    let finalizations = archive::<Finalization<Scheme, Digest>>(&context, "finalizations", &cache, certificate_codec).await;
+    let finalizations =
+        archive::<Finalization<Scheme, Digest>>(&context, "finalizations", &cache, certificate_codec).await;
     let blocks = archive::<Arc<Block>>(&context, "blocks", &cache, pace.most).await;
     let genesis = Block::genesis();
     let epocher = FixedEpocher::new(EPOCH_LENGTH);
@@ -235,7 +237,10 @@ async fn start(
         marshal::Config {
             provider: ConstantProvider::<Scheme, Epoch>::new(scheme.clone()),
             epocher: epocher.clone(),
-            start: marshal::Start::Genesis(commonware_cryptography::Digested::precomputed(genesis.clone(), genesis.digest())),
+            start: marshal::Start::Genesis(commonware_cryptography::Digested::precomputed(
+                genesis.clone(),
+                genesis.digest(),
+            )),
             partition_prefix: "marshal".to_owned(),
             mailbox_size: MAILBOX,
             view_retention: ViewDelta::new(RETENTION.get() * 10),

@@ -141,7 +141,10 @@ fn run(folder: &Path, n: usize, batches: usize, rounds: usize) {
     for ((name, _), theirs) in candidates.iter().zip(&speeds).skip(1) {
         let ratios = speeds[0].iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         let [low, median, high] = quartiles(ratios);
-        println!("{:<38} {median:>6.2} of {name} ({low:.2} to {high:.2})", format!("peer/rocksdb/salus/n={n}"));
+        println!(
+            "{:<38} {median:>6.2} of {name} ({low:.2} to {high:.2})",
+            format!("peer/rocksdb/salus/n={n}")
+        );
     }
 }
 

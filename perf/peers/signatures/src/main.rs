@@ -46,7 +46,8 @@ fn seed() -> [u8; 32] {
 }
 
 fn candidates(made: &[Made]) -> Vec<Candidate<'_>> {
-    let mut all = vec![("salus", salus(made)), ("dalek", dalek_batch(made)), ("dalek-single", dalek_single(made))];
+    let mut all =
+        vec![("salus", salus(made)), ("dalek", dalek_batch(made)), ("dalek-single", dalek_single(made))];
     #[cfg(feature = "simd")]
     all.extend([("ed25519-simd", simd(made, None)), ("ed25519-simd-cached", simd(made, Some(4_096)))]);
     all.extend([("aws-lc-rs", aws_lc(made)), ("ring", ring(made))]);
@@ -117,9 +118,11 @@ fn simd(made: &[Made], keys: Option<usize>) -> Judge<'_> {
 fn aws_lc(made: &[Made]) -> Judge<'_> {
     use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 
-    let keys: Vec<_> = made.iter().map(|m| ParsedPublicKey::new(&ED25519, m.key).expect("a good key")).collect();
+    let keys: Vec<_> =
+        made.iter().map(|m| ParsedPublicKey::new(&ED25519, m.key).expect("a good key")).collect();
     Box::new(move || {
-        let valid = |(made, key): (&Made, &ParsedPublicKey)| key.verify_sig(&made.message, &made.signature).is_ok();
+        let valid =
+            |(made, key): (&Made, &ParsedPublicKey)| key.verify_sig(&made.message, &made.signature).is_ok();
         black_box(made).iter().zip(&keys).map(valid).fold(true, |all, valid| all & valid)
     })
 }
@@ -128,7 +131,9 @@ fn ring(made: &[Made]) -> Judge<'_> {
     use ring::signature::{ED25519, UnparsedPublicKey};
 
     Box::new(move || {
-        let valid = |made: &Made| UnparsedPublicKey::new(&ED25519, made.key).verify(&made.message, &made.signature).is_ok();
+        let valid = |made: &Made| {
+            UnparsedPublicKey::new(&ED25519, made.key).verify(&made.message, &made.signature).is_ok()
+        };
         black_box(made).iter().map(valid).fold(true, |all, valid| all & valid)
     })
 }
@@ -168,12 +173,18 @@ fn main() {
     println!("# one thread; Salus computes by {}", Verifier::new(seed(), 1).backend());
     for Candidate { name, per_second, .. } in &all {
         let [low, median, high] = quartiles(per_second.clone()).map(|speed| speed / 1e3);
-        println!("{:<52} {median:>7.1} ksig/s ({low:.1} to {high:.1})", format!("peer/signatures/{name}/{what}"));
+        println!(
+            "{:<52} {median:>7.1} ksig/s ({low:.1} to {high:.1})",
+            format!("peer/signatures/{name}/{what}")
+        );
     }
     let ours = &all[0].per_second;
     for Candidate { name, per_second, .. } in &all[1..] {
         let ratios = ours.iter().zip(per_second).map(|(ours, theirs)| ours / theirs).collect();
         let [low, median, high] = quartiles(ratios);
-        println!("{:<52} {median:>7.2} of {name} ({low:.2} to {high:.2})", format!("peer/signatures/salus/{what}"));
+        println!(
+            "{:<52} {median:>7.2} of {name} ({low:.2} to {high:.2})",
+            format!("peer/signatures/salus/{what}")
+        );
     }
 }
