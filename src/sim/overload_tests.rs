@@ -64,7 +64,8 @@ fn measure(seed: u64, window: usize) -> Measured {
 fn ten_times_the_load_is_refused_and_commits_go_on() {
     // As many in flight as pools and blocks hold.
     let (best, over) = (measure(41, 40), measure(41, 500));
-    assert!(best.finals > 50 && best.report.busy == 0, "{} a second, {:?}", best.finals, best.report);
+    let is_best = best.finals > 50 && best.report.busy * 20 < best.report.acknowledged;
+    assert!(is_best, "{} a second, {:?}", best.finals, best.report);
     assert!(over.offered >= 10 * best.finals, "{} offered, {} fit", over.offered, best.finals);
     assert!(
         over.finals * 10 >= best.finals * 8,

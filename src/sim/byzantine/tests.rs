@@ -60,6 +60,7 @@ impl Intercept for Dead {
 /// up goes round both. (Networks of this kind have stood still for synchronizers that insisted on a peer.)
 #[test]
 fn catching_up_goes_round_dead_and_hostile_peers() {
+    let mut away = 0;
     for seed in 0..3 {
         let mut random = Random::new(seed);
         let mut cast = Cast::default();
@@ -76,8 +77,10 @@ fn catching_up_goes_round_dead_and_hostile_peers() {
         let config = SimConfig { validators: 7, network: Some(network), faults: true, ..short(12) };
         let report =
             run_cast(seed, &config, cast).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-        assert!(report.restarts + report.partitions > 0 && report.acknowledged > 20, "{report:?}");
+        assert!(report.acknowledged > 20, "{report:?}");
+        away += report.restarts + report.partitions;
     }
+    assert!(away > 0, "some were away");
 }
 
 /// Equivocations that no commit holds are ancestors of honest blocks: whoever was down has to get them all the same.

@@ -1,0 +1,132 @@
+//! Processes that append to a block log and are killed: what they said is durable is there afterwards, whole and in order.
+//!
+//! SIGKILL leaves what the operating system holds, so this says nothing of power loss (the simulated disk's crash images do): it says
+//! that no moment between two system calls of the real writer, its lanes and its watermark is a wrong one to end at.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "starts processes, and reads what they say")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use salus::io::log_store::{LogEvent, LogStore};
+use salus::log::{LogOptions, Record};
+use salus::types::{LogSeq, NetworkId};
+
+const NETWORK: NetworkId = NetworkId(*b"network1");
+/// Tells the child where its log is.
+const FOLDER: &str = "SALUS_KILLS_FOLDER";
+/// Times that a process is killed, and times of these that go on in one folder.
+const KILLS: u64 = 1_000;
+const KILLS_EACH: u64 = 50;
+/// Records after which a child ends by itself: more than it is let live for.
+const RECORDS_MAX: u64 = 200_000;
+
+/// Numbers that look random, the same each time.
+fn draw(of: u64, below: u64) -> u64 {
+    let (first, _) =
+        blake3::hash(&of.to_be_bytes()).as_bytes().split_first_chunk::<8>().map(|(a, b)| (*a, b)).unwrap();
+    u64::from_be_bytes(first) % below
+}
+
+fn body(seq: u64) -> Vec<u8> {
+    blake3::hash(&seq.to_be_bytes()).as_bytes().repeat(1 + usize::try_from(draw(seq, 60)).unwrap())
+}
+
+/// The process that is killed; a test that passes at once where it is not asked for.
+#[test]
+fn child() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let mut next = 1;
+    let each = |record: Record| {
+        assert_eq!(
+            (record.seq, &record.bytes[..]),
+            (LogSeq(next), &body(next)[..]),
+            "what is there is whole and in order"
+        );
+        next += 1;
+        None
+    };
+    let say = |what: &str, seq: LogSeq| {
+        // The parent may be gone.
+        let _ = writeln!(std::io::stdout().lock(), "{what} {}", seq.0);
+    };
+    let notify = move |event: LogEvent| match event {
+        LogEvent::Synced(seq) => say("durable", seq),
+        LogEvent::Room => {}
+        LogEvent::Failed(error) => panic!("{error}"),
+    };
+    let options = LogOptions { segment_bytes: 64 << 10, seed: 0 };
+    let (store, recovered) = LogStore::open(Path::new(&folder), NETWORK, options, each, notify).unwrap();
+    say("found", recovered.last);
+    let mut seq = recovered.last.0;
+    while seq < RECORDS_MAX {
+        for _ in 0..=draw(seq, 30) {
+            seq += 1;
+            store.writer.append(LogSeq(seq), 1, vec![body(seq).into()], None).unwrap();
+        }
+        store.writer.sync(LogSeq(seq)).unwrap();
+        while store.writer.is_full() {
+            std::thread::yield_now();
+        }
+    }
+    panic!("nobody killed it");
+}
+
+fn start(folder: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture"]).env(FOLDER, folder);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What a child said, if it is one of its lines and not the test harness's.
+fn said(line: &str) -> Option<(&str, u64)> {
+    let (what, seq) = line.split_once(' ')?;
+    Some((what, seq.parse().ok()?)).filter(|(what, _)| ["found", "durable"].contains(what))
+}
+
+#[test]
+fn what_was_said_to_be_durable_outlives_a_thousand_kills() {
+    let (mut most, mut torn) = (0, 0);
+    for round in 0..KILLS / KILLS_EACH {
+        let folder = tempfile::tempdir().unwrap();
+        let mut durable = 0;
+        for kill in 0..KILLS_EACH {
+            let mut child = start(folder.path());
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let mut left = 1 + draw(round * KILLS_EACH + kill, 12);
+            while left > 0 {
+                let Some(line) = lines.next() else {
+                    let output = child.wait_with_output().unwrap();
+                    panic!("it ended: {}", String::from_utf8_lossy(&output.stderr));
+                };
+                match said(&line.unwrap()) {
+                    Some(("found", seq)) => {
+                        assert!(
+                            seq >= durable,
+                            "{seq} found, {durable} was durable, in round {round}, kill {kill}"
+                        );
+                        torn += u64::from(seq > durable);
+                    }
+                    Some((_, seq)) => {
+                        durable = seq;
+                        left -= 1;
+                    }
+                    None => {}
+                }
+            }
+            child.kill().unwrap();
+            // What it said until the kill counts too.
+            for (_, seq) in lines
+                .map_while(Result::ok)
+                .filter_map(|line| said(&line).map(|(what, seq)| (what.len(), seq)))
+            {
+                durable = durable.max(seq);
+            }
+            child.wait().unwrap();
+        }
+        most = most.max(durable);
+    }
+    assert!(most > 100, "records of the longest log");
+    assert!(torn > KILLS / 20, "kills that came between a write and what was said of it: {torn}");
+}
