@@ -85,7 +85,7 @@ impl<S: Store> Executor<S> {
         }
         directory.set_rules(genesis.rules());
         directory.write(|held| *held = keys);
-        Ok(Self {
+        let mut executor = Self {
             store,
             directory,
             constants,
@@ -95,7 +95,12 @@ impl<S: Store> Executor<S> {
             unwritten: false,
             leaves,
             log,
-        })
+        };
+        if !executor.leaves.ids.is_named() {
+            executor.name_files()?;
+            executor.persist()?;
+        }
+        Ok(executor)
     }
 
     /// The ledger after the last commit that was executed.
@@ -255,8 +260,13 @@ impl<S: Store> Executor<S> {
 
     /// Brings what only the leaves hold into an index: ids of transactions, and replay windows.
     fn index(&mut self) -> Result<(), StorageError> {
-        let mut names = Batch::default();
         self.leaves.ids.cover(&self.store, self.leaves.next().0)?;
+        self.name_files()
+    }
+
+    /// Names the files of ids in the store, with the replay windows that belong to them.
+    fn name_files(&mut self) -> Result<(), StorageError> {
+        let mut names = Batch::default();
         let used = self.leaves.ids.name_files(&mut names);
         let mut overlay = Overlay::new(&self.store, &self.staged);
         self.directory.read(|keys| {

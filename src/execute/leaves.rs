@@ -57,6 +57,10 @@ impl Leaves {
                 ids.cover(store, next)?;
             }
         }
+        if ids.covered() < ids.windows() {
+            // Files were missing. Windows are stored up to the end of a file.
+            ids.cover(store, size)?;
+        }
         ids.applied();
         Ok(Self { next: size, tail, ids })
     }
@@ -90,12 +94,9 @@ impl Leaves {
         overlay: &Overlay<'_, S>,
         id: &TxId,
     ) -> Result<Option<LeafIndex>, StorageError> {
-        for leaf in self.ids.find(overlay.base(), id)? {
-            if self.find(overlay, leaf)?.is_some_and(|record| record.id == *id) {
-                return Ok(Some(leaf));
-            }
-        }
-        Ok(None)
+        self.ids.find(overlay.base(), id, |leaf| {
+            Ok(self.find(overlay, leaf)?.is_some_and(|record| record.id == *id))
+        })
     }
 
     /// A leaf, of those just pushed or of an earlier commit.

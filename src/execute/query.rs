@@ -112,10 +112,14 @@ impl<S: Store> LedgerReader<S> {
     /// # Errors
     /// If the store cannot be read.
     pub fn transaction(&self, id: &TxId) -> Result<TransactionStatus, StorageError> {
-        for index in self.ids.find(&self.store, id)? {
-            if let Some(record) = leaves::read(&self.store, index)?.filter(|record| record.id == *id) {
-                return Ok(TransactionStatus::Executed(Leaf::new(index, &record)));
-            }
+        let mut found = None;
+        self.ids.find(&self.store, id, |index| {
+            let record = leaves::read(&self.store, index)?.filter(|record| record.id == *id);
+            found = record.map(|record| Leaf::new(index, &record));
+            Ok(found.is_some())
+        })?;
+        if let Some(leaf) = found {
+            return Ok(TransactionStatus::Executed(leaf));
         }
         let key = tables::skipped(id);
         Ok(match SkipRecord::stored(&key, self.store.get(&key)?)? {

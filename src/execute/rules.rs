@@ -24,7 +24,7 @@
 use std::collections::BTreeMap;
 
 use super::leaves::Leaves;
-use super::prepare::{Inner, Prepared, PreparedBlock, prepare};
+use super::prepare::{Inner, Prepared, PreparedBlock, possession_of, prepare, seal_of, together};
 use super::state::{
     self, ConsentState, KeyState, OrgState, Revocation, Tallies, Votes, consent_map_key, key_map_key,
     map_value, org_map_key, proposal_map_key,
@@ -135,7 +135,7 @@ impl KeyFacts {
 /// A transaction whose signature holds.
 struct Attributed<'a> {
     tx: &'a Transaction,
-    inner: Inner,
+    inner: Option<Inner>,
     stub_hash: [u8; 32],
     id: TxId,
     roles: Roles,
@@ -191,8 +191,13 @@ impl<'a, S: Store> Commit<'a, S> {
 
     /// Executes the blocks of a commit.
     pub(super) fn blocks(&mut self, dag: &SubDag) -> Result<Vec<BlockOutcome>, StorageError> {
-        let prepared = prepare(dag, self.constants);
-        dag.blocks.iter().zip(prepared).map(|(block, prepared)| self.block(block, prepared)).collect()
+        let mut outcomes = Vec::with_capacity(dag.blocks.len());
+        for blocks in together(&dag.blocks) {
+            for (block, prepared) in blocks.iter().zip(prepare(blocks, self.constants)) {
+                outcomes.push(self.block(block, prepared)?);
+            }
+        }
+        Ok(outcomes)
     }
 
     fn block(
@@ -326,7 +331,10 @@ impl<'a, S: Store> Commit<'a, S> {
         ensure(body.grantee_kind == GRANTEE_ORG, SkipReason::UnknownGrantee)?;
         let grantee = self.org(body.grantee)?;
         ensure(grantee.is_some_and(|org| org.active), SkipReason::UnknownGrantee)?;
-        ensure(body.patient.is_none() || sent.inner.holds, SkipReason::BadPatientSignature)?;
+        if let Some(seal) = &body.patient {
+            let inner = sent.inner.unwrap_or_else(|| seal_of(&body, seal, self.constants));
+            ensure(inner.holds, SkipReason::BadPatientSignature)?;
+        }
         let consent = ConsentState {
             custodian: sent.org(),
             grantee: body.grantee,
@@ -383,8 +391,9 @@ impl<'a, S: Store> Commit<'a, S> {
         let id = (body.org, body.key);
         ensure(body.org == sent.org() && self.facts(id).is_none(), SkipReason::BadKey)?;
         ensure(self.count_keys(body.org) < KEYS_PER_ORG_MAX, SkipReason::BadKey)?;
-        ensure(sent.inner.is_acceptable, SkipReason::BadKey)?;
-        ensure(sent.inner.holds, SkipReason::BadPossession)?;
+        let inner = sent.inner.unwrap_or_else(|| possession_of(body, self.constants));
+        ensure(inner.is_acceptable, SkipReason::BadKey)?;
+        ensure(inner.holds, SkipReason::BadPossession)?;
         self.register(
             id,
             KeyState { public: body.public, roles: body.roles, from: body.from, to: body.to, active: true },

@@ -260,7 +260,7 @@ impl Shared {
                 let mut queues = self.queues();
                 let wait = queues.wait().filter(|_| !closed);
                 let batch = if wait.is_some() { Vec::new() } else { queues.fill() };
-                (batch, queues.is_work(), wait)
+                (batch, queues.is_work() || queues.is_coming(), wait)
             };
             if !batch.is_empty() {
                 if is_more {
@@ -351,6 +351,11 @@ impl Queues {
 
     fn is_work(&self) -> bool {
         !self.cut.is_empty() || !self.payloads.is_empty() || !self.clients.is_empty()
+    }
+
+    /// Whether somebody is about to queue something who saw that others waited, and so does not ring.
+    fn is_coming(&self) -> bool {
+        self.waking.signatures.load(Ordering::Relaxed) > 0
     }
 
     /// Takes the next job off the queues and cuts it, if there is one.

@@ -230,7 +230,7 @@ impl Part {
             // All answers have come, so all was sent.
             None => sending.await.unwrap_or_default(),
         };
-        outcome.unanswered += submitted - outcome.ended();
+        outcome.unanswered += submitted.saturating_sub(outcome.ended());
         outcome.lag = lag;
         // The connection ends only now: replies come over it.
         drop(client);

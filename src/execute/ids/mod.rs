@@ -34,6 +34,8 @@ const FAN: usize = 4;
 const MERGED_TOGETHER: u64 = 3 * INDEXED_TOGETHER;
 /// Most files that the store may name: many more than there can be.
 const RUNS_MAX: usize = 1_024;
+/// Files up to which merges are not brought to their end when the state is opened.
+const RUNS_OPENED: usize = 32;
 
 /// Pages of replay windows in which numbers were used, by key.
 pub(super) type UsedPages = BTreeMap<(OrgId, KeyId), BTreeSet<u64>>;
@@ -76,7 +78,7 @@ struct Shown {
     /// Of leaves that are in no file.
     recent: Recent,
     /// All files, in the order of their leaves.
-    runs: Vec<Run>,
+    runs: Arc<Vec<Run>>,
 }
 
 /// The ids of all commits that are applied. Clones share them.
@@ -84,23 +86,37 @@ struct Shown {
 pub(super) struct SharedIds(Arc<RwLock<Shown>>);
 
 impl SharedIds {
-    /// Leaves that may hold a transaction: mostly none or the one that does. A leaf may be of a commit that is not applied.
-    pub(super) fn find(&self, files: &impl Files, id: &TxId) -> Result<Vec<LeafIndex>, StorageError> {
-        let (prefix, mut found) = (prefix_of(id), Vec::new());
-        // Held to the end: what is merged meanwhile is removed only after it.
-        let shown = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        shown.recent.find(prefix, &mut found);
-        shown.runs.iter().rev().try_for_each(|run| run.find(files, prefix, &mut found))?;
-        drop(shown);
-        Ok(found.into_iter().map(LeafIndex).collect())
+    /// The leaf that holds a transaction, according to `is_it`, which is asked about each that may. It may not be there: a leaf
+    /// may be of a commit that is not applied. Newest first: what comes twice mostly comes soon.
+    pub(super) fn find(
+        &self,
+        files: &impl Files,
+        id: &TxId,
+        mut is_it: impl FnMut(LeafIndex) -> Result<bool, StorageError>,
+    ) -> Result<Option<LeafIndex>, StorageError> {
+        let prefix = prefix_of(id);
+        loop {
+            // Nothing is read while the lock is held: the executor may want it.
+            let mut found = Vec::new();
+            let runs = {
+                let shown = self.0.read().unwrap_or_else(PoisonError::into_inner);
+                shown.recent.find(prefix, &mut found);
+                Arc::clone(&shown.runs)
+            };
+            match find_in(&runs, files, prefix, found, &mut is_it) {
+                // A file may have been merged and removed meanwhile.
+                Err(_) if !Arc::ptr_eq(&runs, &self.runs()) => {}
+                found => return found,
+            }
+        }
     }
 
     fn write<R>(&self, change: impl FnOnce(&mut Shown) -> R) -> R {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn runs(&self) -> Vec<Run> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).runs.clone()
+    fn runs(&self) -> Arc<Vec<Run>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).runs)
     }
 }
 
@@ -116,8 +132,11 @@ pub(super) struct Ids {
     windows: u64,
     used: UsedPages,
     merges: Vec<Merge>,
-    /// Merged into others; removed once the store durably does not name them.
+    /// Merged into others since the store named all files.
     merged: Vec<Run>,
+    /// Merged into others before that; removed once the store durably does not name them.
+    unnamed: Vec<Run>,
+    is_named: bool,
 }
 
 impl Ids {
@@ -141,11 +160,23 @@ impl Ids {
             .take_while(|run| there.get(&run.name()) == Some(&run.bytes()))
             .collect();
         let named: BTreeSet<String> = runs.iter().map(|run| run.name()).collect();
-        there.keys().filter(|name| !named.contains(*name)).try_for_each(|name| files.remove(name))?;
+        let is_ours = |name: &&String| Run::is_name(name) && !named.contains(*name);
+        there.keys().filter(is_ours).try_for_each(|name| files.remove(name))?;
         let covered = runs.last().map_or(0, |run| run.end);
         let shared = SharedIds::default();
-        shared.write(|shown| shown.runs = runs);
-        Ok(Self { shared, covered, windows, ..Self::default() })
+        let is_behind = runs.len() > RUNS_OPENED;
+        shared.write(|shown| shown.runs = Arc::new(runs));
+        let mut ids = Self { shared, covered, windows, is_named: covered == windows, ..Self::default() };
+        if is_behind {
+            // Who is started again and again never comes to the end of a merge otherwise.
+            while ids.merge(files, u64::MAX)? {}
+        }
+        Ok(ids)
+    }
+
+    /// Whether the store names all files.
+    pub(super) fn is_named(&self) -> bool {
+        self.is_named
     }
 
     /// Leaves that the files cover.
@@ -166,13 +197,19 @@ impl Ids {
         }
     }
 
-    /// Leaves that may hold a transaction, those just noted included.
-    pub(super) fn find(&self, files: &impl Files, id: &TxId) -> Result<Vec<LeafIndex>, StorageError> {
+    /// As [`SharedIds::find`], those just noted included.
+    pub(super) fn find(
+        &self,
+        files: &impl Files,
+        id: &TxId,
+        mut is_it: impl FnMut(LeafIndex) -> Result<bool, StorageError>,
+    ) -> Result<Option<LeafIndex>, StorageError> {
         let mut found = Vec::new();
         self.staged.find(prefix_of(id), &mut found);
-        let mut found: Vec<LeafIndex> = found.into_iter().map(LeafIndex).collect();
-        found.extend(self.shared.find(files, id)?);
-        Ok(found)
+        match first_of(&found, &mut is_it)? {
+            Some(leaf) => Ok(Some(leaf)),
+            None => self.shared.find(files, id, is_it),
+        }
     }
 
     /// The changes were applied: readers see them.
@@ -197,30 +234,35 @@ impl Ids {
         writing.finish(files)?;
         self.shared.write(|shown| {
             shown.recent = Recent::default();
-            shown.runs.push(run);
+            Arc::make_mut(&mut shown.runs).push(run);
         });
         self.covered = size;
-        self.merge(files)
+        self.is_named = false;
+        self.merge(files, MERGED_TOGETHER).map(|_| ())
     }
 
     /// Names all files in a batch. Returns the pages of the windows that belong to the leaves since this was done last.
     pub(super) fn name_files(&mut self, batch: &mut Batch) -> UsedPages {
-        let ends = self.shared.runs().iter().map(|run| run.end).collect();
+        let ends: Vec<u64> = self.shared.runs().iter().map(|run| run.end).collect();
+        assert!(ends.len() <= RUNS_MAX, "merges keep files few");
         batch.put([tables::INDEXED], Indexed(ends).encode());
         self.windows = self.covered;
+        self.is_named = true;
+        self.unnamed.append(&mut self.merged);
         std::mem::take(&mut self.used)
     }
 
-    /// Goes on with merges, and begins those that are due.
-    fn merge(&mut self, files: &impl Files) -> Result<(), StorageError> {
+    /// Goes on with merges by so many entries each, and begins one that is due; whether any is under way.
+    fn merge(&mut self, files: &impl Files, entries: u64) -> Result<bool, StorageError> {
         for mut merge in std::mem::take(&mut self.merges) {
-            if merge.go_on(files, MERGED_TOGETHER)? {
+            if merge.go_on(files, entries)? {
+                self.is_named = false;
                 let run = merge.finish(files)?;
                 let merged = self.shared.write(|shown| {
                     let within = |old: &Run| run.first <= old.first && old.end <= run.end;
                     let from = shown.runs.partition_point(|old| old.first < run.first);
                     let to = from + shown.runs[from..].iter().take_while(|old| within(old)).count();
-                    shown.runs.splice(from..to, [run]).collect::<Vec<_>>()
+                    Arc::make_mut(&mut shown.runs).splice(from..to, [run]).collect::<Vec<_>>()
                 });
                 self.merged.extend(merged);
             } else {
@@ -229,24 +271,63 @@ impl Ids {
         }
         let runs = self.shared.runs();
         let is_free = |run: &Run| !self.merges.iter().any(|merge| merge.covers(*run));
-        let free: Vec<Run> = runs.into_iter().filter(is_free).collect();
-        for alike in free.chunk_by(|a, b| a.end == b.first && size_class(*a) == size_class(*b)) {
-            if let Some((inputs, _)) = alike.split_first_chunk::<FAN>() {
-                self.merges.push(Merge::new(inputs));
-            }
-        }
-        Ok(())
+        let free: Vec<Run> = runs.iter().copied().filter(is_free).collect();
+        self.merges.extend(due(&free).map(Merge::new));
+        Ok(!self.merges.is_empty())
     }
 
     /// The store is durable as it is: what it does not name is removed.
     pub(super) fn persisted(&mut self, files: &impl Files) -> Result<(), StorageError> {
-        std::mem::take(&mut self.merged).into_iter().try_for_each(|run| files.remove(&run.name()))
+        std::mem::take(&mut self.unnamed).into_iter().try_for_each(|run| files.remove(&run.name()))
     }
 
     /// For readers in other threads.
     pub(super) fn shared(&self) -> SharedIds {
         self.shared.clone()
     }
+}
+
+/// The first leaf that is it, of those found already and of those in files, the newest file first.
+fn find_in(
+    runs: &[Run],
+    files: &impl Files,
+    prefix: u64,
+    mut found: Vec<u64>,
+    is_it: &mut impl FnMut(LeafIndex) -> Result<bool, StorageError>,
+) -> Result<Option<LeafIndex>, StorageError> {
+    let mut older = runs.iter().rev();
+    loop {
+        if let Some(leaf) = first_of(&found, is_it)? {
+            return Ok(Some(leaf));
+        }
+        found.clear();
+        let Some(run) = older.next() else { return Ok(None) };
+        run.find(files, prefix, &mut found)?;
+    }
+}
+
+/// The first leaf that is it.
+fn first_of(
+    leaves: &[u64],
+    is_it: &mut impl FnMut(LeafIndex) -> Result<bool, StorageError>,
+) -> Result<Option<LeafIndex>, StorageError> {
+    for leaf in leaves.iter().copied().map(LeafIndex) {
+        if is_it(leaf)? {
+            return Ok(Some(leaf));
+        }
+    }
+    Ok(None)
+}
+
+/// Files side by side of which none is larger than the others' class, and [`FAN`] at least: so many of them are merged. Small ones that
+/// stand between larger ones wait for as many of those.
+fn due(free: &[Run]) -> Option<&[Run]> {
+    let most = free.iter().map(|run| size_class(*run)).max()?;
+    (0..=most).find_map(|class| {
+        let beside =
+            |a: &Run, b: &Run| a.end == b.first && size_class(*a) <= class && size_class(*b) <= class;
+        free.chunk_by(beside).find(|alike| alike.len() >= FAN).map(|alike| &alike[..FAN])
+    })
 }
 
 /// Files of one class are merged with one another.

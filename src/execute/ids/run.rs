@@ -44,6 +44,12 @@ impl Run {
         format!("{:016x}-{:016x}", self.first, self.end)
     }
 
+    /// Whether a file could be one of these.
+    pub(super) fn is_name(name: &str) -> bool {
+        let is_number = |part: &str| part.len() == 16 && u64::from_str_radix(part, 16).is_ok();
+        name.split_once('-').is_some_and(|(first, end)| is_number(first) && is_number(end))
+    }
+
     /// Leaves that it covers.
     pub(super) fn len(self) -> u64 {
         self.end - self.first

@@ -38,8 +38,19 @@ fn open(store: &MemStore, size: u64) -> Ids {
     Ids::open(store.get(&[tables::INDEXED]).unwrap(), store, size).unwrap()
 }
 
+/// All leaves that may have the id of one.
 fn find(ids: &Ids, store: &MemStore, leaf: u64) -> Vec<u64> {
-    ids.find(store, &id_of(leaf)).unwrap().into_iter().map(|leaf| leaf.0).collect()
+    let mut asked = Vec::new();
+    let none = ids.find(store, &id_of(leaf), |leaf| {
+        asked.push(leaf.0);
+        Ok(false)
+    });
+    assert_eq!(none.unwrap(), None);
+    assert_eq!(
+        ids.find(store, &id_of(leaf), |_| Ok(true)).unwrap().map(|leaf| leaf.0),
+        asked.first().copied()
+    );
+    asked
 }
 
 #[test]
@@ -80,6 +91,31 @@ fn every_id_is_found_while_files_are_made_merged_and_opened_again() {
 }
 
 #[test]
+fn who_is_opened_again_and_again_or_takes_in_much_at_once_keeps_few_files() {
+    let store = MemStore::new();
+    let (mut ids, mut size, mut most) = (open(&store, 0), 0, 0);
+    for round in 0..400_u64 {
+        // Now and then so many at once that they are of the next size by themselves.
+        let end = size + if round % 4 == 3 { 5 * INDEXED_TOGETHER } else { INDEXED_TOGETHER };
+        note(&mut ids, size..end);
+        size = end;
+        ids.cover(&store, size).unwrap();
+        name(&mut ids, &store);
+        most = most.max(ids.shared.runs().len());
+        if round % 3 == 0 {
+            ids.persisted(&store).unwrap();
+            ids = open(&store, size);
+            assert_eq!((ids.covered(), ids.windows()), (size, size));
+            name(&mut ids, &store);
+        }
+    }
+    assert!(most <= RUNS_OPENED + 8, "{most} files at most");
+    for leaf in (0..size).step_by(61) {
+        assert_eq!(find(&ids, &store, leaf), [leaf]);
+    }
+}
+
+#[test]
 fn files_that_are_missing_cut_or_not_named_are_made_anew() {
     let store = MemStore::new();
     let mut ids = open(&store, 0);
@@ -88,11 +124,12 @@ fn files_that_are_missing_cut_or_not_named_are_made_anew() {
         ids.cover(&store, (part + 1) * 100).unwrap();
     }
     name(&mut ids, &store);
-    store.append("left over", 0, b"of a merge").unwrap();
+    store.append(&Run { first: 0, end: 300 }.name(), 0, b"a merge that did not end").unwrap();
+    store.append("lost+found", 0, b"not ours").unwrap();
     store.remove(&Run { first: 100, end: 200 }.name()).unwrap();
     let again = open(&store, 300);
     assert_eq!((again.covered(), again.windows()), (100, 300));
-    assert_eq!(store.list().unwrap().len(), 1);
+    assert_eq!(store.list().unwrap().len(), 2);
     store.append(&Run { first: 0, end: 100 }.name(), 0, b"cut").unwrap();
     let mut again = open(&store, 300);
     assert_eq!((again.covered(), again.windows()), (0, 300));

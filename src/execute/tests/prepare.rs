@@ -2,7 +2,7 @@
 
 use super::world::{World, anchor};
 use crate::execute::Verdict;
-use crate::execute::prepare::{PreparedBlock, SHARED_FROM, prepare, prepare_part, transactions};
+use crate::execute::prepare::{PreparedBlock, SHARED_FROM, prepare, prepare_part, together, transactions};
 use crate::execute::rules::Constants;
 
 #[test]
@@ -25,13 +25,17 @@ fn what_many_cores_prepare_is_what_one_does_piece_by_piece() {
                 altered[at] ^= 1;
                 *first = altered.into();
             }
-            (all, if block == 3 { Verdict::Invalid } else { Verdict::UnknownKey })
+            (
+                all,
+                [Verdict::Valid, Verdict::Invalid, Verdict::UnknownKey, Verdict::Valid, Verdict::Valid]
+                    [block as usize],
+            )
         })
         .collect();
     let dag = world.dag(&blocks);
     let constants = Constants::new(&world.genesis);
-    assert!(transactions(&dag) >= SHARED_FROM);
-    let shared = prepare(&dag, &constants);
+    assert!(transactions(&dag.blocks) >= SHARED_FROM);
+    let shared = prepare(&dag.blocks, &constants);
     let alone: Vec<PreparedBlock> = dag
         .blocks
         .iter()
@@ -42,10 +46,14 @@ fn what_many_cores_prepare_is_what_one_does_piece_by_piece() {
         .collect();
     assert_eq!(shared, alone);
     let all = shared.iter().flatten().flatten();
-    assert!(all.clone().any(|tx| tx.inner.holds) && all.clone().any(|tx| !tx.inner.holds));
+    let inner = |wanted: Option<bool>| all.clone().any(|tx| tx.inner.map(|inner| inner.holds) == wanted);
+    assert!(inner(Some(true)) && inner(Some(false)) && inner(None));
+    let cut: Vec<usize> = together(&dag.blocks).map(transactions).collect();
+    assert_eq!(cut, [48, 100], "a block of more than fit stands alone");
+    assert!(together(&[]).next().is_none());
     assert!(shared.iter().flatten().any(Option::is_none), "some do not decode");
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        assert_eq!(pool.install(|| prepare(&dag, &constants)), alone, "{threads} threads");
+        assert_eq!(pool.install(|| prepare(&dag.blocks, &constants)), alone, "{threads} threads");
     }
 }

@@ -414,6 +414,37 @@ fn data_of_another_network_or_version_is_refused() {
 }
 
 #[test]
+fn files_of_ids_that_are_lost_are_made_anew_and_named() {
+    let mut world = World::new();
+    let mut ids = Vec::new();
+    for round in 0..8 {
+        let anchors: Vec<_> = (0..50).map(|i| world.tx(1, 1, &anchor(round * 20 + i % 20, None))).collect();
+        ids.extend(anchors.iter().map(|tx| tx_id(tx.bytes())));
+        world.executes(&anchors);
+    }
+    world.executor.persist().unwrap();
+    let (store, head) = (world.executor.reader().store().clone(), world.executor.head());
+    let names: Vec<String> = store.list().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert!(names.len() >= 3, "{names:?}");
+    for lost in [&names[..1], &names[1..2], &names[..]] {
+        let store = store.fork();
+        lost.iter().for_each(|name| store.remove(name).unwrap());
+        let check = |executor: &Executor<MemStore>| {
+            assert_eq!(executor.head(), head);
+            for id in &ids {
+                let status = executor.reader().transaction(id).unwrap();
+                assert!(matches!(status, TransactionStatus::Executed(_)), "{status:?}");
+            }
+        };
+        check(&open(&store));
+        // What was made anew is named: nothing is removed or made once more.
+        let made = store.list().unwrap();
+        check(&open(&store));
+        assert_eq!(store.list().unwrap(), made);
+    }
+}
+
+#[test]
 fn damage_is_an_error_that_says_where() {
     let mut world = World::new();
     let anchors: Vec<_> = (0..100).map(|i| world.tx(1, 1, &anchor(i, None))).collect();

@@ -272,9 +272,9 @@ async fn write_all(shared: Arc<Shared>, mut stream: SendStream) {
             continue;
         }
         shared.drained.notify_waiters();
-        if stream.write_chunk(submissions.into()).await.is_err() {
-            // The reader learns why.
-            return;
+        if let Err(error) = stream.write_chunk(submissions.into()).await {
+            // If the connection is gone, the reader may say more of why; if only this stream is, it says nothing.
+            return shared.lose(error.to_string());
         }
     }
 }

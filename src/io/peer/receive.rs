@@ -1,11 +1,13 @@
 //! Receiving: one frame from one stream, its length checked before anything is allocated.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ReadError, ReadExactError, RecvStream};
 use tokio::sync::Semaphore;
 
+use super::link::SMALL_PAYLOAD_BYTES;
 use super::{PeerLimits, ReceiveCredit};
 use crate::codec::DecodeError;
 use crate::error::PeerError;
@@ -18,6 +20,8 @@ const SLOT_BYTES: usize = 48;
 const TRANSACTION_BYTES_MIN: usize = 4;
 /// What decoding makes of the bytes of headers and commits, at most: their parts, ancestors, lists.
 const DECODED_FACTOR: usize = 5;
+/// What stands before a payload in its frame, at most.
+const BLOCK_NAME_BYTES: usize = 64;
 /// What a frame takes however short it is.
 const FRAME_BYTES: usize = 256;
 
@@ -65,6 +69,8 @@ impl Budget {
         let class = FrameClass::of(kind);
         let room = match class {
             FrameClass::Small => &self.small,
+            // As their sender has it: they do not wait behind large ones.
+            FrameClass::Payload if len <= SMALL_PAYLOAD_BYTES + BLOCK_NAME_BYTES => &self.small,
             FrameClass::Payload | FrameClass::Answer => &self.large,
         };
         room.reserve(cost(class, len)).await
@@ -82,6 +88,10 @@ pub(super) fn cost(class: FrameClass, len: usize) -> usize {
 
 /// A body is allocated as its bytes come in: this much at first, then doubling up to its length.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// Time without a byte of a body after which its stream is given up, and with it the room that it holds: frames of one peer that wait
+/// for each other's room and window would stand still for good. Who sent it is asked again.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// Why a stream did not give a frame.
 #[derive(Debug)]
@@ -133,7 +143,12 @@ async fn read_head(stream: &mut RecvStream) -> Result<(u8, usize), StreamEnd> {
 /// the whole batch of datagrams alive that it was received with.
 async fn read_body(stream: &mut RecvStream, len: usize) -> Result<Bytes, StreamEnd> {
     let mut body = Vec::new();
-    while let Some(chunk) = stream.read_chunk(CHUNK_BYTES, true).await.map_err(|error| lost(&error))? {
+    loop {
+        // It holds room that what stands still behind it may need, and the line's window with it.
+        let read = tokio::time::timeout(STALLED, stream.read_chunk(CHUNK_BYTES, true)).await;
+        let Some(chunk) = read.map_err(|_elapsed| StreamEnd::Lost)?.map_err(|error| lost(&error))? else {
+            break;
+        };
         let missing = len - body.len();
         if chunk.bytes.len() > missing {
             let extra = chunk.bytes.len() - missing;
