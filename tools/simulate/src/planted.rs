@@ -38,7 +38,7 @@ pub(crate) struct Planted {
     #[arg(long, default_value_t = 400)]
     seeds: u64,
     /// Seconds that one way of looking may take.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 60)]
     seconds: u64,
 }
 
