@@ -97,7 +97,7 @@ impl<S: Store> Executor<S> {
             log,
         };
         if !executor.leaves.ids.is_named() {
-            executor.name_files()?;
+            executor.index()?;
             executor.persist()?;
         }
         Ok(executor)
@@ -258,14 +258,13 @@ impl<S: Store> Executor<S> {
         Ok(Executed { head: head.head, checkpoint_due, blocks, stubs, tiles })
     }
 
-    /// Brings what only the leaves hold into an index: ids of transactions, and replay windows.
+    /// Brings what only the leaves hold into an index: ids of transactions, and replay windows. Both up to the last leaf: a window
+    /// is stored as it is now.
     fn index(&mut self) -> Result<(), StorageError> {
-        self.leaves.ids.cover(&self.store, self.leaves.next().0)?;
-        self.name_files()
-    }
-
-    /// Names the files of ids in the store, with the replay windows that belong to them.
-    fn name_files(&mut self) -> Result<(), StorageError> {
+        let next = self.leaves.next().0;
+        if self.leaves.ids.covered() < next {
+            self.leaves.ids.cover(&self.store, next)?;
+        }
         let mut names = Batch::default();
         let used = self.leaves.ids.name_files(&mut names);
         let mut overlay = Overlay::new(&self.store, &self.staged);

@@ -10,8 +10,8 @@ use crate::types::{LeafIndex, OrgId, TxId};
 
 /// Leaves of a full chunk. A commit rewrites half of that many on the mean, and reading one leaf reads them all.
 pub(super) const CHUNK_LEAVES: u64 = 32;
-/// Leaves that are read at a time after a restart.
-const READ_TOGETHER: usize = 4_096;
+/// Leaves that are read at a time after a restart; few in tests, where logs are short.
+const READ_TOGETHER: usize = if cfg!(test) { 70 } else { 4_096 };
 
 /// The end of the log: where the next leaf goes.
 #[derive(Debug, Default)]

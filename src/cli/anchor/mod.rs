@@ -3,7 +3,8 @@
 //! Order of events, so that whatever is cut off can be done again with the same command: the commitment keys and the batch that
 //! they make are in the vault, durably, before a transaction of it is signed, and its number and id before it leaves. A batch
 //! whose transaction did not become final is signed again as it was, under the same number, so at most one of them is ever
-//! executed; and a file whose batch is final is not anchored again.
+//! executed; and a file whose batch is final is not anchored again. A validator that lies, and says that the number was used, can have a
+//! batch anchored twice, within the ten minutes for which its first transaction may be executed: proofs of both hold.
 
 mod batches;
 mod proofs;

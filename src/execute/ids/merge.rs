@@ -12,7 +12,7 @@ pub(super) struct Merge {
 }
 
 impl Merge {
-    /// Of files side by side, at least one.
+    /// Of files side by side, at least two.
     pub(super) fn new(inputs: &[Run]) -> Self {
         let [first, .., last] = inputs else { unreachable!("several files") };
         let output = Writing::new(Run { first: first.first, end: last.end });

@@ -2,8 +2,9 @@
 //!
 //! Ids are spread evenly, so an entry of a store's own for each id would cost a search through all of its memory, and its
 //! tables would be rewritten whole again and again. Here thousands of ids become a file at once ([`Run`]), and as soon as
-//! [`FAN`] files of one size stand side by side they are merged into the next size, some entries with each new file: an id
-//! is written once for each [`FAN`]-fold growth of the log, in order, and no moment has to wait for a large merge.
+//! files that stand side by side come to the next size together, [`FAN`] times that of the largest of them, they are merged,
+//! some entries with each new file: an id is written once for each [`FAN`]-fold growth of the log, in order, and no moment
+//! has to wait for a large merge.
 //!
 //! Files hold what the leaves hold too, so none of them has to survive: one that is missing is made anew from the leaves.
 //! One is durable before the store names it, and is removed once the store durably names it no more.
@@ -27,15 +28,15 @@ use crate::types::{KeyId, LeafIndex, OrgId, TxId};
 
 /// Leaves that are indexed together; few in tests, where logs are short.
 pub(super) const INDEXED_TOGETHER: u64 = if cfg!(test) { 64 } else { 16_384 };
-/// Files of one size that become one of the next.
-const FAN: usize = 4;
-/// Entries that each merge goes on by, for each new file. Until there are [`FAN`] files of its size again, there come more than
-/// enough new ones to end it.
+/// How many times as large the next size is.
+const FAN: u64 = 4;
+/// Entries that each merge goes on by, for each new file. Until as many have come again as it merges, there come more than
+/// enough new files to end it.
 const MERGED_TOGETHER: u64 = 3 * INDEXED_TOGETHER;
 /// Most files that the store may name: many more than there can be.
 const RUNS_MAX: usize = 1_024;
-/// Files up to which merges are not brought to their end when the state is opened.
-const RUNS_OPENED: usize = 32;
+/// Files up to which their number is no reason to merge them; above, the smallest neighbours are, whatever their sizes.
+const RUNS_MANY: usize = 32;
 
 /// Pages of replay windows in which numbers were used, by key.
 pub(super) type UsedPages = BTreeMap<(OrgId, KeyId), BTreeSet<u64>>;
@@ -164,12 +165,12 @@ impl Ids {
         there.keys().filter(is_ours).try_for_each(|name| files.remove(name))?;
         let covered = runs.last().map_or(0, |run| run.end);
         let shared = SharedIds::default();
-        let is_behind = runs.len() > RUNS_OPENED;
+        let is_behind = runs.len() > RUNS_MANY;
         shared.write(|shown| shown.runs = Arc::new(runs));
         let mut ids = Self { shared, covered, windows, is_named: covered == windows, ..Self::default() };
         if is_behind {
             // Who is started again and again never comes to the end of a merge otherwise.
-            while ids.merge(files, u64::MAX)? {}
+            while ids.merge(files, MERGED_TOGETHER)? {}
         }
         Ok(ids)
     }
@@ -319,20 +320,30 @@ fn first_of(
     Ok(None)
 }
 
-/// Files side by side of which none is larger than the others' class, and [`FAN`] at least: so many of them are merged. Small ones that
-/// stand between larger ones wait for as many of those.
+/// Files side by side that are to be merged: those of a size, and smaller ones among them, that come to the next size together.
+/// So an id is in few merges, and small files that large ones stand around wait for as many as are worth it.
 fn due(free: &[Run]) -> Option<&[Run]> {
-    let most = free.iter().map(|run| size_class(*run)).max()?;
-    (0..=most).find_map(|class| {
-        let beside =
-            |a: &Run, b: &Run| a.end == b.first && size_class(*a) <= class && size_class(*b) <= class;
-        free.chunk_by(beside).find(|alike| alike.len() >= FAN).map(|alike| &alike[..FAN])
-    })
+    let most = free.iter().map(|run| size_class(run.len())).max()?;
+    let worth = (0..=most).find_map(|class| {
+        let is_small = |run: &Run| size_class(run.len()) <= class;
+        let together = |a: &Run, b: &Run| a.end == b.first && is_small(a) && is_small(b);
+        free.chunk_by(together).find(|runs| runs.len() > 1 && size_class(covered_by(runs)) > class)
+    });
+    let fewest = || {
+        let neighbours = free.windows(2).filter(|two| two[0].end == two[1].first);
+        neighbours.min_by_key(|two| covered_by(two)).filter(|_| free.len() > RUNS_MANY)
+    };
+    worth.or_else(fewest)
 }
 
-/// Files of one class are merged with one another.
-fn size_class(run: Run) -> u32 {
-    (run.len() / INDEXED_TOGETHER).max(1).ilog(FAN as u64)
+/// Leaves that files side by side cover.
+fn covered_by(runs: &[Run]) -> u64 {
+    runs.iter().map(|run| run.len()).sum()
+}
+
+/// Which power of [`FAN`] times [`INDEXED_TOGETHER`] so many leaves come to.
+fn size_class(leaves: u64) -> u32 {
+    (leaves / INDEXED_TOGETHER).max(1).ilog(FAN)
 }
 
 #[cfg(test)]

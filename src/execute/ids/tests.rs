@@ -80,7 +80,8 @@ fn every_id_is_found_while_files_are_made_merged_and_opened_again() {
             assert_eq!((ids.covered(), ids.windows()), (size, size));
         }
     }
-    assert!((5..=20).contains(&most), "{most} files at most, for 300 groups");
+    // Large merges begin anew with each opening.
+    assert!((5..=RUNS_MANY + 8).contains(&most), "{most} files at most, for 300 groups");
     for leaf in 0..size {
         assert_eq!(find(&ids, &store, leaf), [leaf]);
     }
@@ -109,10 +110,55 @@ fn who_is_opened_again_and_again_or_takes_in_much_at_once_keeps_few_files() {
             name(&mut ids, &store);
         }
     }
-    assert!(most <= RUNS_OPENED + 8, "{most} files at most");
+    assert!(most <= RUNS_MANY + 8, "{most} files at most");
     for leaf in (0..size).step_by(61) {
         assert_eq!(find(&ids, &store, leaf), [leaf]);
     }
+}
+
+#[test]
+fn files_are_merged_when_they_come_to_the_next_size() {
+    // Sizes in groups, beside each other; 0 stands for one that is in a merge.
+    let runs = |sizes: &[u64]| {
+        let mut first = 0;
+        let run = |groups: &u64| {
+            let run = Run { first, end: first + groups.max(&1) * INDEXED_TOGETHER };
+            first = run.end;
+            (*groups > 0).then_some(run)
+        };
+        sizes.iter().map(run).collect::<Vec<_>>().into_iter().flatten().collect::<Vec<_>>()
+    };
+    let merged = |sizes: &[u64]| {
+        due(&runs(sizes)).map(|runs| runs.iter().map(|run| run.len() / INDEXED_TOGETHER).collect::<Vec<_>>())
+    };
+    assert_eq!(merged(&[]), None);
+    assert_eq!(merged(&[64, 16, 4, 1, 1, 1]), None, "a large one is not written again for three small ones");
+    assert_eq!(merged(&[64, 16, 4, 1, 1, 1, 1]), Some(vec![1, 1, 1, 1]));
+    assert_eq!(merged(&[4, 4, 4, 4, 1]), Some(vec![4, 4, 4, 4, 1]));
+    assert_eq!(merged(&[1, 1, 0, 1, 1]), None, "not across what is merged already");
+    assert_eq!(merged(&[1, 1, 5, 1, 1]), None);
+    assert_eq!(merged(&[1, 1, 5, 1, 1, 5, 1, 1]), Some(vec![1, 1, 5, 1, 1, 5, 1, 1]), "small ones between");
+    let many: Vec<u64> = (0..17_u32).flat_map(|at| [4_u64.pow(17 - at), 1]).collect();
+    assert!(many.len() > RUNS_MANY);
+    assert_eq!(merged(&many), Some(vec![1, 4]), "if there are too many, the smallest neighbours");
+}
+
+/// How often an id is written, in a log that grows.
+#[test]
+fn an_id_is_written_once_for_each_size() {
+    let store = MemStore::new();
+    let (mut ids, mut written, mut most) = (open(&store, 0), 0, 0);
+    const GROUPS: u64 = 1_024;
+    for group in 0..GROUPS {
+        let before = ids.merged.len();
+        note(&mut ids, group * INDEXED_TOGETHER..(group + 1) * INDEXED_TOGETHER);
+        ids.cover(&store, (group + 1) * INDEXED_TOGETHER).unwrap();
+        written += ids.merged[before..].iter().map(|run| run.len()).sum::<u64>();
+        most = most.max(ids.shared.runs().len());
+    }
+    assert!(most <= 24, "{most} files at most");
+    // Of four files of each size one merge makes the next: log₄ of the groups.
+    assert!(written <= 5 * GROUPS * INDEXED_TOGETHER, "{written} entries were merged");
 }
 
 #[test]

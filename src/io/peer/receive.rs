@@ -90,8 +90,9 @@ pub(super) fn cost(class: FrameClass, len: usize) -> usize {
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Time without a byte of a body after which its stream is given up, and with it the room that it holds: frames of one peer that wait
-/// for each other's room and window would stand still for good. Who sent it is asked again.
-const STALLED: Duration = Duration::from_secs(5);
+/// for each other's room and window would stand still for good. Who sent it is asked again. Longer than a handshake may take, whose end
+/// is told otherwise.
+pub(super) const STALLED: Duration = Duration::from_secs(8);
 
 /// Why a stream did not give a frame.
 #[derive(Debug)]
@@ -232,7 +233,12 @@ mod tests {
         drop(share);
         let answer = budget.reserve(answer, 10).await.unwrap();
         assert_eq!(budget.held(), header.bytes() + answer.bytes());
+        // Small payloads do not wait behind large ones either, as their sender has it.
         drop((header, answer));
+        let all = budget.reserve(payload, 1 << 20).await.unwrap();
+        let small = budget.reserve(payload, BLOCK_NAME_BYTES + 4).await.unwrap();
+        assert_eq!((all.bytes(), budget.held()), (10_000, 10_000 + small.bytes()));
+        drop((all, small));
         assert_eq!(budget.held(), 0);
     }
 

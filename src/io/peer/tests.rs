@@ -415,6 +415,44 @@ async fn a_slow_reader_stops_the_sender_and_bounds_both() {
     assert_eq!((payloads, asks), (sent, 1));
 }
 
+/// Frames of one peer can wait for each other: one that has begun holds the room that the others behind it need, and they what the
+/// line may carry. So one whose bytes do not come is given up.
+#[tokio::test]
+async fn a_frame_that_stands_still_gives_its_room_to_those_behind_it() {
+    const BYTES: usize = 1 << 20;
+    let committee = committee(2, NETWORK);
+    let mut config = config(&committee, 1);
+    config.limits.receive_bytes = 2 * BYTES;
+    let mut node = Node::start(config, 64);
+    let rogue = Rogue::new(&secret(0), secret(1).public(), "127.0.0.1:0".parse().unwrap());
+    let connection = rogue.dial(node.net.local_addr().unwrap()).await;
+    send_bytes(&connection, &hello(NETWORK)).await;
+    node.wait_up(1).await;
+    let Frame { head, tail, .. } = payload(BYTES);
+    let frame = [&head[..], &tail[..]].concat();
+    let mut stalled = within("stream", connection.open_uni()).await.unwrap();
+    stalled.write_all(&frame[..BYTES / 2]).await.unwrap();
+    let held = || node.net.stats()[0].held_bytes;
+    within("its room is taken", async {
+        while held() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let behind = tokio::spawn(async move {
+        send_bytes(&connection, &frame).await;
+        connection
+    });
+    let (_, message) = node.wait_message().await;
+    assert!(matches!(message, PeerMessage::Payload { bytes, .. } if bytes.len() == BYTES));
+    // Nobody is to blame, and the connection goes on.
+    let connection = within("the frame", behind).await.unwrap();
+    send_bytes(&connection, &ask(5).head).await;
+    node.wait_message().await;
+    assert_eq!(node.net.stats()[0].misbehaved, 0);
+    drop(stalled);
+}
+
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let committee = committee(2, NETWORK);
