@@ -1,7 +1,7 @@
 //! Processes that append to a block log and are killed: what they said is durable is there afterwards, whole and in order.
 //!
-//! SIGKILL leaves what the operating system holds, so this says nothing of power loss (the simulated disk's crash images do): it says
-//! that no moment between two system calls of the real writer, its lanes and its watermark is a wrong one to end at.
+//! SIGKILL leaves what the operating system holds, so this says nothing of power loss (the simulated disk's crash images do): it tries
+//! a thousand moments, whichever the system makes of them, at which the real writer, its lanes and its watermark may end.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "starts processes, and reads what they say")]
 

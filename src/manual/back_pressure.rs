@@ -36,8 +36,9 @@
 //! |---|---|---|---|
 //! | handshakes | connections | 512; one connection for each validator | turned away; from 64 on addresses have to be proven |
 //! | on the line | bytes | QUIC's window for each peer, 256 streams | its streams stop |
-//! | payloads and answers from socket to node | bytes, as decoded | room of each peer, 6 to 16 MiB | its streams are not read |
-//! | headers and requests from socket to node | bytes, as decoded, and 256 for each | room of each peer, 4 MiB | the same; payloads do not hold up headers |
+//! | payloads of more than 4 KiB, and answers, from socket to node | bytes, as decoded | room of each peer, 6 to 16 MiB | its streams are not read |
+//! | headers, requests and smaller payloads from socket to node | bytes, as decoded, and 256 for each | room of each peer, 4 MiB | the same; large payloads do not hold up headers |
+//! | a frame of which a part has come | seconds without a byte | 8 | given up, with its room: frames of one peer may wait for each other; it is asked for again |
 //! | of these, not looked into | events | 256 for each peer and lane | its streams are not read |
 //! | of these, checked: the core's queue | mails | 4,096 | checking waits, so the row above fills |
 //! | payloads whose signatures are to be checked | payloads | those of the DAG, 256 of them queued | offered again; they wait in the DAG |

@@ -98,9 +98,9 @@ pub struct PeerLimits {
     pub queue_bytes: usize,
     /// Most streams that a peer may have open, and frames of it that are being read.
     pub streams: u32,
-    /// Most bytes of payloads and answers that are being read or not handled yet, with what decoding makes of them.
+    /// Most bytes of answers, and of payloads above 4 KiB, that are being read or not handled yet, with what decoding makes of them.
     pub receive_bytes: usize,
-    /// The same of headers and requests.
+    /// The same of headers, requests and smaller payloads.
     pub receive_small_bytes: usize,
     /// Most bytes that a peer may have in flight, on all streams together.
     pub receive_window: u32,
