@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use salus::io::block_index::MemoryTable;
 use salus::io::log_store::{LogEvent, LogStore};
 use salus::log::{LogOptions, Record};
 use salus::types::{LogSeq, NetworkId};
@@ -45,7 +46,6 @@ fn child() {
             "what is there is whole and in order"
         );
         next += 1;
-        None
     };
     let say = |what: &str, seq: LogSeq| {
         // The parent may be gone.
@@ -57,7 +57,9 @@ fn child() {
         LogEvent::Failed(error) => panic!("{error}"),
     };
     let options = LogOptions { segment_bytes: 64 << 10, seed: 0 };
-    let (store, recovered) = LogStore::open(Path::new(&folder), NETWORK, options, each, notify).unwrap();
+    let table = MemoryTable::default();
+    let (store, recovered) =
+        LogStore::open(Path::new(&folder), NETWORK, options, table, |_| None, each, notify).unwrap();
     say("found", recovered.last);
     let mut seq = recovered.last.0;
     while seq < RECORDS_MAX {

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use bytes::Bytes;
+use salus::io::block_index::MemoryTable;
 use salus::io::disk::{FolderDisk, FolderFile};
 use salus::io::log_lanes::LogLanes;
 use salus::io::log_store::{LogEvent, LogStore};
@@ -90,7 +91,8 @@ pub(super) fn run(folder: &Path) {
     let mut lanes = Lanes { log, lanes: LogLanes::default() };
     let (sender, events) = channel();
     let notify = move |event| drop(sender.send(event));
-    let (store, _) = LogStore::open(&folder.join("store"), NETWORK, LogOptions::default(), |_| None, notify)
+    let (blocks, table) = (folder.join("store"), MemoryTable::default());
+    let (store, _) = LogStore::open(&blocks, NETWORK, LogOptions::default(), table, |_| None, |_| {}, notify)
         .expect("open");
     let mut store = Store { store, events, next: 1 };
     let bytes = records(RECORDS);

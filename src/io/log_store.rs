@@ -19,10 +19,11 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
 use super::bell::Bell;
+use super::block_index::{BlockIndex, BlockTable};
 use super::disk::{FolderDisk, FolderFile};
 use super::log_lanes::{LANES, LogLanes};
 use crate::error::StorageError;
-use crate::log::{BlockIndex, Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Record, Recovered};
+use crate::log::{Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Record, Recovered};
 use crate::types::{BlockRef, LogSeq, NetworkId};
 
 /// Commands that wait for the writer above which it is full.
@@ -243,13 +244,13 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             if self.asked > Some(self.cut) || self.log.pending_bytes() >= COMMIT_BYTES {
                 self.commit()?;
             }
-            self.publish();
+            self.publish()?;
         }
         while self.lanes.busy() > 0 {
             self.land()?;
         }
         self.log.commit()?;
-        self.publish();
+        self.publish()?;
         self.log.sync_watermark()
     }
 
@@ -258,7 +259,7 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
         loop {
             while let Some(outcome) = self.lanes.take() {
                 self.log.end_write(outcome)?;
-                self.publish();
+                self.publish()?;
             }
             match self.commands.try_recv() {
                 Ok(command) => return Ok(Some(command)),
@@ -352,7 +353,7 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             }
         }
         self.cut = LogSeq(self.log.next_seq().0 - 1);
-        self.publish();
+        self.publish()?;
         self.prepare(1 + 2 * bytes / PREPARE_BYTES)
     }
 
@@ -365,10 +366,10 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
     }
 
     /// Says what is durable now.
-    fn publish(&mut self) {
+    fn publish(&mut self) -> Result<(), StorageError> {
         let durable = self.log.durable();
         while let Some((kind, block, seq)) = self.keys.pop_front_if(|(_, _, seq)| *seq <= durable) {
-            self.index.insert(kind, block, seq);
+            self.index.insert(kind, block, seq)?;
         }
         let answers = self.asked.is_some_and(|seq| seq <= durable);
         if answers {
@@ -378,6 +379,7 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             self.told = durable;
             (self.notify)(LogEvent::Synced(durable));
         }
+        Ok(())
     }
 
     /// Under constant load there is no idle time: prepares the next segment at twice the pace at which this one fills.
@@ -406,32 +408,47 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    /// Opens the log in `folder` (locked by the caller, see [`super::files::DataLock`]), gives all of its records to `each`, which
-    /// says under which block one is found, if by any ([`Log::open_and_read`]), and starts the writer, which reports to
-    /// `notify` (see [`LogWriter::spawn`]). The seed of the options is replaced by one of the operating system.
+    /// Opens the log in `folder` (locked by the caller, see [`super::files::DataLock`]), gives all of its records to `each`
+    /// ([`Log::open_and_read`]), and starts the writer, which reports to `notify` (see [`LogWriter::spawn`]). `name` says under
+    /// which block a record is found, if by any. `table` keeps the index of older records; what it lacks is added, and if it is
+    /// of another log it is made anew. The seed of the options is replaced by one of the operating system.
     ///
     /// # Errors
-    /// Those of [`Log::open`].
+    /// Those of [`Log::open`], and of the table.
     pub fn open(
         folder: &Path,
         network: NetworkId,
         options: LogOptions,
-        mut each: impl FnMut(Record) -> Option<BlockRef>,
+        table: impl BlockTable,
+        name: impl Fn(&Record) -> Option<BlockRef>,
+        mut each: impl FnMut(Record),
         notify: impl FnMut(LogEvent) + Send + 'static,
     ) -> Result<(Self, Recovered), StorageError> {
         let seed = getrandom::u64().map_err(|e| {
             StorageError::io("draw a random seed for", folder, std::io::Error::other(e.to_string()))
         })?;
         let disk = FolderDisk::open_or_create(folder)?;
-        let index = Arc::new(BlockIndex::new());
+        let index = Arc::new(BlockIndex::open(table)?);
         let options = LogOptions { seed, ..options };
+        let insert = |record: &Record| match name(record) {
+            Some(block) => index.insert(record.kind, block, record.seq),
+            None => Ok(()),
+        };
+        let kept = index.kept();
+        let mut is_of_this = kept.is_none();
         let (log, recovered) = Log::open_and_read(disk, network, options, |record| {
-            let (kind, seq) = (record.kind, record.seq);
-            if let Some(block) = each(record) {
-                index.insert(kind, block, seq);
+            if kept == Some(record.seq) {
+                is_of_this = name(&record).is_some_and(|block| index.agrees(record.kind, block));
+            } else if is_of_this && Some(record.seq) > kept {
+                insert(&record)?;
             }
+            each(record);
             Ok(())
         })?;
+        if !is_of_this {
+            index.clear()?;
+            log.scan(LogSeq(1), |record| insert(&record))?;
+        }
         let reader = log.reader();
         let writer = LogWriter::spawn(log, Arc::clone(&index), notify)?;
         Ok((Self { writer, reader, index }, recovered))

@@ -1,6 +1,7 @@
 //! The thread that owns the block log.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 use super::*;
+use crate::io::block_index::MemoryTable;
 use crate::log::{Fault, SimDisk, check};
 use crate::types::{AuthorityIndex, BlockDigest, Round};
 
@@ -13,6 +14,16 @@ fn block(n: u64) -> BlockRef {
 
 fn small() -> LogOptions {
     LogOptions { segment_bytes: 64 << 10, seed: 0 }
+}
+
+fn empty() -> Arc<BlockIndex> {
+    Arc::new(BlockIndex::open(MemoryTable::default()).unwrap())
+}
+
+/// Records of a kind that the index finds.
+fn found(index: &BlockIndex, kind: u8) -> Vec<u64> {
+    let found = index.in_rounds(kind, Round(0), u64::MAX, usize::MAX).unwrap();
+    found.into_iter().map(|(_, seq)| seq.0).collect()
 }
 
 fn body(seq: u64) -> Vec<u8> {
@@ -34,7 +45,7 @@ fn durable(event: &Receiver<LogEvent>, seq: u64) {
 fn what_queues_up_during_a_sync_becomes_one_group() {
     let disk = SimDisk::new();
     let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
-    let index = Arc::new(BlockIndex::new());
+    let index = empty();
     let (events, event) = crossbeam_channel::unbounded();
     let (open_gate, gate) = crossbeam_channel::bounded::<()>(1);
     let notify = move |e| {
@@ -46,14 +57,14 @@ fn what_queues_up_during_a_sync_becomes_one_group() {
     let append = |n| writer.append(LogSeq(n), 1, vec![body(n).into()], Some(block(n))).unwrap();
     append(1);
     assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(1))));
-    assert_eq!((index.len(), index.get(1, &block(1))), (1, Some(LogSeq(1))));
+    assert_eq!((found(&index, 1), index.get(1, &block(1)).unwrap()), (vec![1], Some(LogSeq(1))));
     for n in 2..=50 {
         append(n);
     }
     writer.sync(LogSeq(50)).unwrap();
     drop(open_gate);
     assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Synced(LogSeq(50))));
-    assert_eq!(index.len(), 50);
+    assert_eq!(found(&index, 1), (1..=50).collect::<Vec<_>>());
     writer.sync(LogSeq(7)).unwrap();
     let answer = event.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(answer, LogEvent::Synced(LogSeq(50))), "answered though durable before: {answer:?}");
@@ -72,7 +83,7 @@ fn a_writer_says_when_it_is_full_and_when_it_has_room_again() {
         events.send(e).unwrap();
         let _ = gate.recv_timeout(PATIENCE);
     };
-    let writer = LogWriter::spawn(log, Arc::new(BlockIndex::new()), notify).unwrap();
+    let writer = LogWriter::spawn(log, empty(), notify).unwrap();
     let append = |n| writer.append(LogSeq(n), 1, vec![body(n).into()], None).unwrap();
     append(1);
     writer.sync(LogSeq(1)).unwrap();
@@ -97,7 +108,7 @@ fn after_a_failed_sync_the_writer_reports_once_and_takes_nothing_more() {
     let (events, event) = crossbeam_channel::unbounded();
     let notify = move |e| events.send(e).unwrap();
     disk.fail_call(1, Fault::Io);
-    let writer = LogWriter::spawn(log, Arc::new(BlockIndex::new()), notify).unwrap();
+    let writer = LogWriter::spawn(log, empty(), notify).unwrap();
     assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Failed(StorageError::Io { .. })));
     assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
     let error = writer.append(LogSeq(1), 1, vec![Bytes::new()], None).unwrap_err();
@@ -111,7 +122,8 @@ fn records_are_read_through_the_map_while_others_are_appended() {
     let folder = dir.path().join("data/blocks");
     let (events, event) = crossbeam_channel::unbounded();
     let notify = move |e| events.send(e).unwrap();
-    let (store, recovered) = LogStore::open(&folder, NETWORK, small(), |_| None, notify).unwrap();
+    let (store, recovered) =
+        LogStore::open(&folder, NETWORK, small(), MemoryTable::default(), |_| None, |_| {}, notify).unwrap();
     assert_eq!(recovered.last, LogSeq(0));
     let reader = store.reader.clone();
     let reading = std::thread::spawn(move || {
@@ -138,12 +150,12 @@ fn records_are_read_through_the_map_while_others_are_appended() {
     }
     reading.join().unwrap();
     store.writer.close();
+    let name = |record: &Record| Some(block(record.bytes.len() as u64));
     let (again, recovered) =
-        LogStore::open(&folder, NETWORK, small(), |record| Some(block(record.bytes.len() as u64)), |_| {})
-            .unwrap();
+        LogStore::open(&folder, NETWORK, small(), MemoryTable::default(), name, |_| {}, |_| {}).unwrap();
     assert_eq!((recovered.last, recovered.torn_tail_bytes), (LogSeq(2_000), 0));
     assert!(recovered.segments > 10);
-    assert_eq!(again.index.len(), 40);
+    assert_eq!(found(&again.index, 1).len(), 40);
     assert_eq!(again.reader.read(LogSeq(1_234)).unwrap().unwrap().bytes, body(1_234));
     assert_eq!(again.reader.read(LogSeq(2_001)).unwrap(), None);
     again.writer.close();
@@ -152,9 +164,57 @@ fn records_are_read_through_the_map_while_others_are_appended() {
 }
 
 #[test]
+fn the_index_goes_on_where_its_table_ends_and_is_made_anew_if_that_is_of_another_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = Arc::new(MemoryTable::default());
+    let open = |folder: &str, named: &AtomicUsize| {
+        let name = |record: &Record| {
+            named.fetch_add(1, Ordering::Relaxed);
+            Some(block(1_000 * u64::from(folder.as_bytes()[0]) + record.seq.0))
+        };
+        let folder = dir.path().join(folder);
+        let (store, _) =
+            LogStore::open(&folder, NETWORK, small(), Arc::clone(&table), name, |_| {}, |_| {}).unwrap();
+        store
+    };
+    let fill = |folder: &str, records: u64| {
+        let store = open(folder, &AtomicUsize::new(0));
+        for n in 1..=records {
+            let block = block(1_000 * u64::from(folder.as_bytes()[0]) + n);
+            store.writer.append(LogSeq(n), 1, vec![body(n).into()], Some(block)).unwrap();
+        }
+        store.writer.close();
+    };
+    let all = |records: u64| (1..=records).collect::<Vec<_>>();
+    fill("a", 100);
+    let (named, store) = (AtomicUsize::new(0), open("a", &AtomicUsize::new(0)));
+    let kept = store.index.kept().unwrap();
+    assert!(kept > LogSeq(50) && kept < LogSeq(100), "{kept}");
+    assert_eq!(found(&store.index, 1), all(100));
+    store.writer.close();
+    open("a", &named).writer.close();
+    assert_eq!(named.load(Ordering::Relaxed) as u64, 101 - kept.0, "the last that is kept, and what follows");
+
+    // Shorter than what the table holds; then as long, and yet another.
+    fill("b", 10);
+    let store = open("b", &AtomicUsize::new(0));
+    assert_eq!((found(&store.index, 1), store.index.kept()), (all(10), None));
+    store.writer.close();
+    fill("c", 100);
+    for folder in ["a", "c", "a"] {
+        let store = open(folder, &AtomicUsize::new(0));
+        assert_eq!(found(&store.index, 1), all(100), "{folder}");
+        let first = block(1_000 * u64::from(folder.as_bytes()[0]) + 1);
+        assert_eq!(store.index.get(1, &first).unwrap(), Some(LogSeq(1)));
+        store.writer.close();
+    }
+}
+
+#[test]
 fn a_damaged_file_is_refused_with_path_and_position() {
     let dir = tempfile::tempdir().unwrap();
-    let open = || LogStore::open(dir.path(), NETWORK, small(), |_| None, |_| {});
+    let open =
+        || LogStore::open(dir.path(), NETWORK, small(), MemoryTable::default(), |_| None, |_| {}, |_| {});
     let (store, _) = open().unwrap();
     for n in 1..=3 {
         store.writer.append(LogSeq(n), 1, vec![body(n).into()], None).unwrap();

@@ -6,6 +6,7 @@
 )]
 
 mod bell;
+pub mod block_index;
 pub mod client_plane;
 pub mod disk;
 pub mod driver;

@@ -23,12 +23,15 @@ use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
+use super::block_index::BlockTable;
 use super::id_files::IdFiles;
 use crate::error::StorageError;
 use crate::execute::{Batch, Files, LEAVES_TABLE, Pair, Read, Store};
 
 /// Memory for blocks read from disk, in bytes.
-const CACHE_BYTES: u64 = 128 << 20;
+const CACHE_BYTES: u64 = 32 << 20;
+/// Memory that a tree sorts new entries in before they become a table, in bytes; while one is written the next fills.
+const SORTED_BYTES: u64 = 16 << 20;
 /// Journal on disk before older parts of it are flushed to tables, in bytes.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// Threads that write and merge tables. Of several, fjall 3.1 has one turn round and round for as long as another merges.
@@ -40,6 +43,7 @@ pub struct StateStore {
     database: Database,
     entries: Keyspace,
     leaves: Keyspace,
+    blocks: Keyspace,
     ids: IdFiles,
     path: PathBuf,
 }
@@ -65,11 +69,19 @@ impl StateStore {
             .worker_threads(WORKERS)
             .open()
             .map_err(refuse)?;
-        let entries = database.keyspace("state", KeyspaceCreateOptions::default).map_err(refuse)?;
-        let leaves = database.keyspace("leaves", KeyspaceCreateOptions::default).map_err(refuse)?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(SORTED_BYTES);
+        let entries = database.keyspace("state", options).map_err(refuse)?;
+        let leaves = database.keyspace("leaves", options).map_err(refuse)?;
+        let blocks = database.keyspace("blocks", options).map_err(refuse)?;
         // Behind the lock that the database holds.
         let ids = IdFiles::open(path.join("ids"))?;
-        Ok(Self { database, entries, leaves, ids, path })
+        Ok(Self { database, entries, leaves, blocks, ids, path })
+    }
+
+    /// A table for the index of the block log, in a tree of its own. It is as durable as the state is: whatever is persisted next.
+    #[must_use]
+    pub fn blocks(&self) -> impl BlockTable + use<> {
+        Blocks(self.clone())
     }
 
     /// Which tree has a key.
@@ -142,6 +154,34 @@ impl Store for StateStore {
 
     fn location(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+/// The tree for the index of the block log.
+struct Blocks(StateStore);
+
+impl BlockTable for Blocks {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let value = self.0.blocks.get(key).map_err(|error| self.0.read_error(error))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], most: usize) -> Result<Vec<Pair>, StorageError> {
+        let pair = |guard: fjall::Guard| {
+            let (key, value) = guard.into_inner().map_err(|error| self.0.read_error(error))?;
+            Ok((key.to_vec(), value.to_vec()))
+        };
+        self.0.blocks.range(from..to).take(most).map(pair).collect()
+    }
+
+    fn put(&self, pairs: Vec<Pair>) -> Result<(), StorageError> {
+        let mut writes = fjall::OwnedWriteBatch::with_capacity(self.0.database.clone(), pairs.len());
+        pairs.into_iter().for_each(|(key, value)| writes.insert(&self.0.blocks, key, value));
+        writes.commit().map_err(|error| storage_error("write", &self.0.path, error))
+    }
+
+    fn clear(&self) -> Result<(), StorageError> {
+        self.0.blocks.clear().map_err(|error| storage_error("clear", &self.0.path, error))
     }
 }
 
@@ -230,6 +270,28 @@ mod tests {
     fn keys(read: &impl Read, prefix: &str, from: &str, limit: usize) -> Vec<String> {
         let found = read.scan(prefix.as_bytes(), from.as_bytes(), limit).unwrap();
         found.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_table_of_blocks_is_kept_apart_and_can_be_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = |n: u8| (vec![1, n], vec![n; 8]);
+        let store = StateStore::open(dir.path()).unwrap();
+        store.blocks().put((0..100).map(pair).collect()).unwrap();
+        store.persist().unwrap();
+        drop(store);
+        let store = StateStore::open(dir.path()).unwrap();
+        let table = store.blocks();
+        assert_eq!(table.get(&[1, 7]).unwrap(), Some(vec![7; 8]));
+        assert_eq!(table.range(&[1, 10], &[1, 20], 5).unwrap(), (10..15).map(pair).collect::<Vec<_>>());
+        assert_eq!(table.range(&[1, 98], &[2], 5).unwrap(), (98..100).map(pair).collect::<Vec<_>>());
+        assert!(store.scan(&[], &[], 10).unwrap().is_empty(), "no part of the state");
+        table.clear().unwrap();
+        table.put(vec![pair(3)]).unwrap();
+        store.persist().unwrap();
+        drop((table, store));
+        let table = StateStore::open(dir.path()).unwrap().blocks();
+        assert_eq!(table.range(&[0], &[2], 200).unwrap(), [pair(3)]);
     }
 
     #[test]

@@ -99,13 +99,12 @@
 //! other. Damage of any other group is always refused, with or without the file.
 //!
 //! # Memory
-//! The index has 16 bytes for each group and for each 64 records after its first: at most 4 MiB for each GiB of log, when
+//! Where records stand takes 16 bytes for each group and for each 64 records after its first: at most 4 MiB for each GiB of log, when
 //! every group is a single page. Appended records take at most 8 MiB, and those in flight 8 MiB more, in buffers that are
 //! kept for the next ones. Opening reads the log once, some 8 MiB of groups at a time, which all cores verify, with 32 MiB fetched
 //! ahead.
 
 mod append;
-mod block_index;
 mod disk;
 mod flight;
 mod format;
@@ -120,7 +119,6 @@ mod tests;
 mod watermark;
 
 pub use append::{Log, LogOptions, Recovered};
-pub use block_index::BlockIndex;
 pub use disk::{Disk, DiskFile};
 pub use flight::{GroupDurable, GroupWrite};
 pub use format::{GROUP_BYTES_MAX, LOG_VERSION, PAGE_BYTES, RECORD_BYTES_MAX};

@@ -214,12 +214,12 @@ fn chain(records: &[Bytes]) -> Result<Vec<(Commit, Digest)>, PeerError> {
 /// for. `in_rounds` and `read` are those of [`super::serve_from_log`].
 pub(super) fn serve_commits<E>(
     after: CommitIndex,
-    in_rounds: impl Fn(RecordKind, Round, Round) -> Vec<BlockRef>,
+    in_rounds: impl Fn(RecordKind, Round, Round) -> Result<Vec<BlockRef>, E>,
     read: impl Fn(LogKey) -> Result<Option<Bytes>, E>,
 ) -> Result<PeerMessage, E> {
     let first = after.0.saturating_add(1);
     let end = first.saturating_add(FETCH_COMMITS_MAX as u64);
-    let certified = in_rounds(RecordKind::Certificate, Round(first), Round(end));
+    let certified = in_rounds(RecordKind::Certificate, Round(first), Round(end))?;
     let last = certified.last().map_or(after.0, |block| block.round.0);
     let mut commits = Vec::new();
     let mut bytes = 2;

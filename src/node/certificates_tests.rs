@@ -144,7 +144,7 @@ impl Records {
     fn serve(&self, after: u64) -> (Vec<Bytes>, Vec<SignedHeader>) {
         let in_rounds = |kind, from, to| {
             let key = |round: Round| LogKey::commit(kind, CommitIndex(round.0));
-            self.0.range(key(from)..key(to)).map(|(key, _)| key.block).collect()
+            Ok(self.0.range(key(from)..key(to)).map(|(key, _)| key.block).collect())
         };
         let answer =
             serve_commits(CommitIndex(after), in_rounds, |key| Ok::<_, ()>(self.0.get(&key).cloned()));

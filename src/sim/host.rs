@@ -373,7 +373,7 @@ impl Running {
     pub(super) fn serve(&self, request: &FetchRequest) -> Result<Vec<PeerMessage>, StorageError> {
         let in_rounds = |kind: RecordKind, from: Round, to: Round| {
             let key = |round| LogKey { kind, block: BlockRef { round, ..BlockRef::default() } };
-            self.index.range(key(from)..key(to)).map(|(key, _)| key.block).collect()
+            Ok(self.index.range(key(from)..key(to)).map(|(key, _)| key.block).collect())
         };
         let read = |key: LogKey| match (self.index.get(&key), &self.log) {
             (Some(seq), Some(log)) => Ok(log.read(*seq)?.map(|record| record.bytes)),

@@ -2,7 +2,7 @@
 //!
 //! The parts follow from the configuration and the size of the committee; [`Budget::parts`] lists them, their sum is said at the
 //! start and shown as a metric. What bounds each queue on the way, and what happens when it is full, is the table of
-//! [`crate::manual::back_pressure`]. The state's tables and the index of the block log are not under way: they grow with what
+//! [`crate::manual::back_pressure`]. The state's tables and the places of the block log are not under way: they grow with what
 //! the ledger holds.
 
 use super::outgoing::WORD_BYTES_MAX;

@@ -55,18 +55,19 @@ pub(super) fn open_data(
     let lock = DataLock::acquire(&folder)?;
     let options = LogOptions { segment_bytes: config.config().log.segment_bytes, seed: 0 };
     let state = StateStore::open(folder.join("state"))?;
+    let table = state.blocks();
     let executor = Executor::open(genesis, state, keys.clone())?;
     let head = executor.head();
     let mut recovered = Recovered::new(own, head, genesis);
     let mut fault = None;
+    let name = |record: &Record| LogKey::of(record.kind, &record.bytes).map(|key| key.block);
     let each = |record: Record| {
-        let key = LogKey::of(record.kind, &record.bytes);
         if fault.is_none() {
             fault = recovered.record(record.seq, record.kind, record.bytes).err();
         }
-        key.map(|key| key.block)
     };
-    let (store, found) = LogStore::open(&folder.join("blocks"), genesis.network(), options, each, notify)?;
+    let blocks = folder.join("blocks");
+    let (store, found) = LogStore::open(&blocks, genesis.network(), options, table, name, each, notify)?;
     if let Some(fault) = fault {
         return Err(fault.into());
     }

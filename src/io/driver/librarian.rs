@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::warn;
 
+use crate::error::StorageError;
+use crate::io::block_index::BlockIndex;
 use crate::io::disk::FolderFile;
 use crate::io::peer::PeerNet;
-use crate::log::{BlockIndex, LogReader};
+use crate::log::{LogReader, Record};
 use crate::node::{LogKey, RecordKind, serve_from_log};
 use crate::types::{AuthorityIndex, FetchRequest, Round};
 
@@ -78,12 +81,14 @@ fn run(
     peers: &PeerNet,
 ) {
     let in_rounds = |kind: RecordKind, from: Round, to: Round| {
-        let found = index.in_rounds(kind as u8, from, to.0 - from.0, HEADERS_MAX);
-        found.into_iter().map(|(block, _)| block).collect()
+        let found = index.in_rounds(kind as u8, from, to.0 - from.0, HEADERS_MAX)?;
+        Ok(found.into_iter().map(|(block, _)| block).collect())
     };
-    let read = |key: LogKey| match index.get(key.kind as u8, &key.block) {
-        Some(seq) => reader.read(seq).map(|record| record.map(|record| record.bytes)),
-        None => Ok(None),
+    let read = |key: LogKey| -> Result<Option<Bytes>, StorageError> {
+        let Some(seq) = index.get(key.kind as u8, &key.block)? else { return Ok(None) };
+        // The table of an index is no part of the log, and nothing vouches for it but what it leads to.
+        let is_it = |record: &Record| LogKey::of(record.kind, &record.bytes) == Some(key);
+        Ok(reader.read(seq)?.filter(is_it).map(|record| record.bytes))
     };
     for Question { to, request, _place } in questions {
         match serve_from_log(&request, in_rounds, read) {

@@ -237,36 +237,3 @@ fn the_format_is_pinned() {
     assert_eq!(digest("0000000000.seg"), "894bfc7ed81ca08ce6c60cfa6c46c29fe83ad77dcc6e64e92663caa1f703313c");
     assert_eq!(digest("watermark"), "bc6913932163310ce1e9d890164975dadc0ce96b8769be8d27bbd4ff5dd958fc");
 }
-
-#[test]
-fn blocks_are_found_by_kind_and_by_rounds() {
-    use crate::types::{AuthorityIndex, BlockDigest, BlockRef, Round};
-    let block = |n: u8| BlockRef {
-        round: Round(u64::from(n / 4)),
-        author: AuthorityIndex(u16::from(n % 4)),
-        digest: BlockDigest([n; 32]),
-    };
-    let disk = SimDisk::new();
-    let (mut log, _) = open(&disk, 65_536).unwrap();
-    for n in 0..40 {
-        log.append(1 + n % 2, log.next_seq(), &[[n / 2]]).unwrap();
-    }
-    log.commit().unwrap();
-    let index = BlockIndex::new();
-    log.scan(LogSeq(1), |record| {
-        if record.kind == 1 || record.bytes[0] < 10 {
-            index.insert(record.kind, block(record.bytes[0]), record.seq);
-        }
-        Ok(())
-    })
-    .unwrap();
-    assert_eq!(index.len(), 30);
-    assert_eq!(index.get(1, &block(3)), Some(LogSeq(7)));
-    assert_eq!(index.get(2, &block(3)), Some(LogSeq(8)));
-    assert_eq!(index.get(2, &block(12)), None);
-    let found = index.in_rounds(1, Round(1), 2, 100);
-    assert_eq!(found, (4..12).map(|n| (block(n), LogSeq(2 * u64::from(n) + 1))).collect::<Vec<_>>());
-    assert_eq!(index.in_rounds(1, Round(1), 2, 3).len(), 3);
-    assert_eq!(index.in_rounds(1, Round(4), u64::MAX, 100).len(), 4);
-    assert!(index.in_rounds(1, Round(9), 5, 100).is_empty());
-}

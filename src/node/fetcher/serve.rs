@@ -132,16 +132,16 @@ fn answer_headers(to: AuthorityIndex, headers: impl Iterator<Item = SignedHeader
 /// second (see [`LogKey::commit`]), `read` gets a record's bytes. What is not there is left out. The answer is bounded as those from memory are.
 ///
 /// # Errors
-/// Those of `read`.
+/// Those of `in_rounds` and `read`.
 pub fn serve_from_log<E>(
     request: &FetchRequest,
-    in_rounds: impl Fn(RecordKind, Round, Round) -> Vec<BlockRef>,
+    in_rounds: impl Fn(RecordKind, Round, Round) -> Result<Vec<BlockRef>, E>,
     read: impl Fn(LogKey) -> Result<Option<Bytes>, E>,
 ) -> Result<Vec<PeerMessage>, E> {
     let blocks = match request {
         FetchRequest::Headers(blocks) => blocks.clone(),
         FetchRequest::Range { from, rounds } => {
-            in_rounds(RecordKind::Header, *from, Round(from.0.saturating_add(*rounds)))
+            in_rounds(RecordKind::Header, *from, Round(from.0.saturating_add(*rounds)))?
         }
         FetchRequest::Latest { .. } => return Ok(Vec::new()),
         FetchRequest::Commits { after } => return Ok(vec![serve_commits(*after, in_rounds, read)?]),

@@ -346,7 +346,7 @@ fn a_request_with_nothing_to_give_is_answered() {
     assert!(out.len() == 1 && empty(&out[0]), "{out:?}");
     let block = BlockRef { round: Round(7), ..BlockRef::default() };
     for request in [FetchRequest::Headers(vec![block]), FetchRequest::Payloads(vec![block])] {
-        let answers = serve_from_log(&request, |_, _, _| Vec::new(), |_| Ok::<_, ()>(None)).unwrap();
+        let answers = serve_from_log(&request, |_, _, _| Ok(Vec::new()), |_| Ok::<_, ()>(None)).unwrap();
         assert!(matches!(&answers[..], [PeerMessage::Headers(headers)] if headers.is_empty()), "{answers:?}");
         let bytes = answers[0].encode();
         assert!(matches!(

@@ -74,7 +74,7 @@ fn load(load: &Load) -> Vec<(String, String)> {
     let mut rates: Vec<u64> = load
         .rates()
         .into_iter()
-        .filter(|rate| [1_000, 10_000].contains(rate) || Some(*rate) == best)
+        .filter(|rate| [1_000, 10_000, 50_000].contains(rate) || Some(*rate) == best)
         .collect();
     rates.sort_unstable();
     let row = |rate: u64| {
