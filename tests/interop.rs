@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "the other program reads and writes files")]
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -14,14 +15,14 @@ use std::sync::OnceLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use salus::crypto::SecretKey;
+use salus::error::StorageError;
 use salus::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
-use salus::io::tile_store::TileStore;
 use salus::proof::batch::{BatchTree, FileFacts, FileHash};
 use salus::proof::checkpoint::{CertifiedCheckpoint, Checkpoint, CheckpointKeys, Cosignature};
 use salus::proof::log::{consistency_proof, inclusion_proof};
 use salus::proof::merkle::{TreeHead, verify_consistency};
 use salus::proof::note::{cosign, sign_text};
-use salus::proof::tiles::LogTree;
+use salus::proof::tiles::{LogTree, TileReader, TileWrite};
 use salus::proof::tlog_proof::TlogProof;
 use salus::types::{AuthorityIndex, LeafIndex, NodeHash, STUB_BYTES};
 
@@ -100,10 +101,33 @@ fn stub(i: u64) -> [u8; STUB_BYTES] {
     stub
 }
 
+/// Tiles under their C2SP paths, as a static file server has them.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn put_all(&self, tiles: &[TileWrite]) {
+        for tile in tiles {
+            let path = self.0.join(&tile.path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, &tile.bytes).unwrap();
+        }
+    }
+}
+
+impl TileReader for Folder {
+    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        match std::fs::read(self.0.join(path)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StorageError::io("read", path, error)),
+        }
+    }
+}
+
 /// A log in a folder, with its checkpoint and an older one.
 struct Log {
     folder: tempfile::TempDir,
-    store: TileStore,
+    store: Folder,
     keys: CheckpointKeys,
     old: TreeHead,
     new: TreeHead,
@@ -112,7 +136,7 @@ struct Log {
 impl Log {
     fn write(old: u64, new: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = TileStore::open(folder.path()).unwrap();
+        let store = Folder(folder.path().to_path_buf());
         let keys = CheckpointKeys::new(&genesis());
         let head = TreeHead { size: 0, root: NodeHash::default() };
         let mut log = Self { folder, store, keys, old: head, new: head };
@@ -131,8 +155,8 @@ impl Log {
 
     fn grow(&mut self, tree: &mut LogTree, size: u64, checkpoint: &str) -> TreeHead {
         let stubs: Vec<_> = (tree.size()..size).map(stub).collect();
-        self.store.put_all(&tree.append(&stubs)).unwrap();
-        self.store.put_all(&tree.partials()).unwrap();
+        self.store.put_all(&tree.append(&stubs));
+        self.store.put_all(&tree.partials());
         let head = TreeHead { size, root: tree.root() };
         let note = Checkpoint { origin: self.keys.origin().to_owned(), size, root: head.root };
         let text = note.text();

@@ -1,27 +1,31 @@
-//! The folder of tiles: what any static file server can serve as it is.
+//! Tiles on disk: a file for each level of hashes, and one for entries, in which every tile has its place.
+//!
+//! A file for each tile, under its C2SP path, as a static file server has it, cost a validator at 57,000 transactions a second a
+//! sixth of all its CPU for the names, and two inodes for each 256 transactions. Paths are served all the same.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use crate::error::StorageError;
-use crate::proof::tiles::{TILE_WIDTH, TileId, TileReader, TileWrite, TileWriter};
+use crate::proof::tiles::{TILE_HEIGHT, TILE_LEVELS, TileId, TileKind, TileReader, TileWrite, TileWriter};
 
-/// Name of the file that a tile is written to before it is renamed. One is enough: the folder has one writer, the
-/// process that holds the lock of the data folder.
-const TEMPORARY: &str = "tile.tmp";
+/// Files of hashes, and that of entries.
+const FILES: usize = TILE_LEVELS as usize + 1;
 
-/// Tiles in a folder, under their C2SP paths.
+/// Tiles in a folder. Clones share it.
 ///
-/// Each tile appears whole or not at all to whoever reads the folder meanwhile. Tiles are not synced one by one: the block
+/// Tile *n* of a kind begins at *n* times the length of a full one. A partial tile is the beginning of the full one, so all that
+/// were ever written can be read, and a file reaches as far as its last tile. Nothing is synced: the block
 /// log is the truth, and after a power failure [`check_tiles`](crate::proof::log::check_tiles) finds what is missing and
 /// [`rebuild`](crate::proof::log::rebuild) writes it again.
-///
-/// Partial tiles stay until the full tile *after* theirs is written, so that readers of the last checkpoints find them;
-/// readers of older ones take the full tile, as C2SP tlog-tiles foresees.
 #[derive(Debug, Clone)]
 pub struct TileStore {
     root: PathBuf,
+    /// Opened when they are first needed.
+    files: Arc<[OnceLock<File>; FILES]>,
 }
 
 impl TileStore {
@@ -29,7 +33,7 @@ impl TileStore {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StorageError> {
         let root = root.into();
         fs::create_dir_all(&root).map_err(|source| StorageError::io("make folder", &root, source))?;
-        Ok(Self { root })
+        Ok(Self { root, files: Arc::default() })
     }
 
     /// The folder.
@@ -43,47 +47,68 @@ impl TileStore {
         tiles.iter().try_for_each(|tile| self.put(tile))
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-        let temporary = self.root.join(TEMPORARY);
-        File::create(&temporary)
-            .and_then(|mut file| file.write_all(bytes))
-            .map_err(|source| StorageError::io("write", &temporary, source))?;
-        let renamed = match fs::rename(&temporary, path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                // The first tile of its folder.
-                path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::rename(&temporary, path))
+    /// Cuts off what is behind a tree of so many leaves: what was written before power failed may be there in parts.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn cut(&self, leaves: u64) -> Result<(), StorageError> {
+        let levels = (0..TILE_LEVELS).map(|level| (TileKind::Hashes { level }, u32::from(level)));
+        for (kind, level) in levels.chain([(TileKind::Entries, 0)]) {
+            let held = leaves >> (u32::from(TILE_HEIGHT) * level);
+            let end = held * TileId { kind, index: 0, width: 1 }.byte_len() as u64;
+            let file = self.file(kind)?;
+            let refused = |source| StorageError::io("cut", self.path(kind), source);
+            if file.metadata().map_err(refused)?.len() > end {
+                file.set_len(end).map_err(refused)?;
             }
-            other => other,
-        };
-        renamed.map_err(|source| StorageError::io("rename into", path, source))
+        }
+        Ok(())
     }
 
-    /// Removes the partial tiles of the tile before `full`. Those that `full` itself supersedes stay a while.
-    fn remove_superseded(&self, full: TileId) -> Result<(), StorageError> {
-        let Some(index) = full.index.checked_sub(1) else { return Ok(()) };
-        let mut name = TileId { index, ..full }.to_string();
-        name.push_str(".p");
-        let folder = self.root.join(name);
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(StorageError::io("remove partial tiles", &folder, error))
-            }
-            _ => Ok(()),
+    /// Where the tiles of a kind are.
+    fn path(&self, kind: TileKind) -> PathBuf {
+        match kind {
+            TileKind::Hashes { level } => self.root.join(format!("hashes-{level}")),
+            TileKind::Entries => self.root.join("entries"),
         }
     }
+
+    /// The file of a kind, made if it is not there.
+    fn file(&self, kind: TileKind) -> Result<&File, StorageError> {
+        let place = match kind {
+            TileKind::Hashes { level } => &self.files[usize::from(level)],
+            TileKind::Entries => &self.files[FILES - 1],
+        };
+        if let Some(file) = place.get() {
+            return Ok(file);
+        }
+        let path = self.path(kind);
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = opened.map_err(|source| StorageError::io("open", &path, source))?;
+        // Another thread may have been faster; its file is as good.
+        Ok(place.get_or_init(|| file))
+    }
+}
+
+/// Where a tile begins in its file; `None` behind what a file can reach.
+fn start(id: TileId) -> Option<u64> {
+    id.index.checked_mul(id.full().byte_len() as u64)
 }
 
 impl TileReader for TileStore {
     fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        // Only names of tiles reach the file system, so `path` may come from a client.
-        if TileId::parse(path).is_none() {
+        // The path may come from a client.
+        let Some((id, start)) = TileId::parse(path).and_then(|id| Some((id, start(id)?))) else {
             return Ok(None);
-        }
-        let file = self.root.join(path);
-        match fs::read(&file) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(StorageError::io("read", &file, error)),
+        };
+        let mut bytes = vec![0; id.byte_len()];
+        match self.file(id.kind)?.read_exact_at(&mut bytes, start) {
+            Ok(()) => Ok(Some(bytes)),
+            // The file ends before, or no file reaches as far.
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidInput) => {
+                Ok(None)
+            }
+            Err(error) => Err(StorageError::io("read", self.path(id.kind), error)),
         }
     }
 }
@@ -92,8 +117,9 @@ impl TileWriter for TileStore {
     fn put(&mut self, tile: &TileWrite) -> Result<(), StorageError> {
         let id = TileId::parse(&tile.path)
             .unwrap_or_else(|| panic!("a tile was to be written to {:?}, which names none", tile.path));
-        self.write(&self.root.join(&tile.path), &tile.bytes)?;
-        if id.width == TILE_WIDTH { self.remove_superseded(id) } else { Ok(()) }
+        let start = start(id).unwrap_or_else(|| panic!("{id} is behind all leaves"));
+        let written = self.file(id.kind)?.write_all_at(&tile.bytes, start);
+        written.map_err(|source| StorageError::io("write", self.path(id.kind), source))
     }
 }
 
@@ -125,15 +151,34 @@ mod tests {
         let opened = TileStore::open(store.root()).unwrap();
         assert_eq!(LogTree::restore(770, &opened).unwrap(), tree);
         assert_eq!(check_tiles(770, &tree.root(), &opened).unwrap(), TileCheck::Whole);
-        assert!(!opened.root().join(TEMPORARY).exists());
         for (path, bytes) in memory.tiles_mut() {
-            // The partial tiles of tile 0 and 1 were superseded by the full tiles 1 and 2.
-            let kept = !path.contains("/000.p/") && !path.contains("/001.p/") || path.starts_with("tile/1/");
-            assert_eq!(opened.tile(path).unwrap(), kept.then(|| bytes.clone()), "{path}");
+            assert_eq!(opened.tile(path).unwrap().as_ref(), Some(&*bytes), "{path}");
         }
+        opened.cut(770).unwrap();
+        assert_eq!(check_tiles(770, &tree.root(), &opened).unwrap(), TileCheck::Whole);
+        // Of all others, those that hold no more than what is there.
+        assert!(opened.tile("tile/0/003.p/2").unwrap().is_some());
+        assert_eq!(opened.tile("tile/0/003.p/3").unwrap(), None);
+        assert_eq!(opened.tile("tile/entries/003").unwrap(), None);
+        assert_eq!(opened.tile("tile/2/000.p/1").unwrap(), None);
 
         let wanted = opened.tile("tile/0/001").unwrap().unwrap();
-        fs::write(opened.root().join("tile/0/001"), &wanted[..100]).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .open(opened.root().join("hashes-0"))
+            .unwrap()
+            .write_all_at(&[wanted[99] ^ 1], 8_192 + 99)
+            .unwrap();
+        assert!(matches!(check_tiles(770, &tree.root(), &opened).unwrap(), TileCheck::Damaged { .. }));
+        let all = (0..10u8).map(|round| Ok(stubs(round, 77)));
+        assert_eq!(rebuild(all, &mut store).unwrap(), tree);
+        assert_eq!(check_tiles(770, &tree.root(), &opened).unwrap(), TileCheck::Whole);
+        opened.cut(700).unwrap();
+        assert!(matches!(check_tiles(770, &tree.root(), &opened).unwrap(), TileCheck::Damaged { .. }));
+        assert!(opened.tile("tile/0/002.p/188").unwrap().is_some());
+        for gone in ["tile/0/002.p/189", "tile/entries/002", "tile/1/000.p/3"] {
+            assert_eq!(opened.tile(gone).unwrap(), None, "{gone}");
+        }
         assert!(matches!(check_tiles(770, &tree.root(), &opened).unwrap(), TileCheck::Damaged { .. }));
         let all = (0..10u8).map(|round| Ok(stubs(round, 77)));
         assert_eq!(rebuild(all, &mut store).unwrap(), tree);
@@ -145,22 +190,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = TileStore::open(folder.path().join("tiles")).unwrap();
         fs::write(folder.path().join("secret"), b"x").unwrap();
-        fs::write(store.root().join("other"), b"x").unwrap();
-        for path in ["../secret", "other", "tile/0/../../other", "", "/etc/hostname"] {
+        for path in ["../secret", "hashes-0", "entries", "tile/0/../../secret", "", "/etc/hostname"] {
             assert_eq!(store.tile(path).unwrap(), None);
         }
         assert_eq!(store.tile("tile/0/000").unwrap(), None);
+        // The last names that there are, behind what any file can hold.
+        for index in [u64::MAX, u64::MAX / 8_192, i64::MAX.unsigned_abs() / 8_192] {
+            let id = TileId { kind: TileKind::Hashes { level: 0 }, index, width: 256 };
+            assert_eq!(store.tile(&id.to_string()).unwrap(), None, "{id}");
+        }
     }
 
     #[test]
     fn the_disk_s_refusal_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = TileStore::open(folder.path().join("tiles")).unwrap();
-        // A file where a folder has to be.
-        fs::write(store.root().join("tile"), b"x").unwrap();
+        // A folder where a file has to be.
+        fs::create_dir(store.root().join("entries")).unwrap();
         let mut tree = LogTree::new();
         let _full = tree.append(&stubs(1, 1));
         let error = store.put_all(&tree.partials()).unwrap_err().to_string();
-        assert!(error.contains("tile/entries/000.p/1"), "{error}");
+        assert!(error.contains("tiles/entries"), "{error}");
     }
 }

@@ -17,7 +17,7 @@ pub const TILE_HEIGHT: u8 = 8;
 /// Hashes of a full hash tile, and leaves of a full entry bundle.
 pub const TILE_WIDTH: u16 = 1 << TILE_HEIGHT;
 /// Levels of hash tiles that a tree of fewer than 2^64 leaves can have.
-const TILE_LEVELS: u8 = 8;
+pub const TILE_LEVELS: u8 = 8;
 /// Bytes of a stub in an entry bundle, with its length.
 const ENTRY_BYTES: usize = 2 + STUB_BYTES;
 const HASH_BYTES: usize = 32;

@@ -220,13 +220,13 @@ impl Execution {
     }
 }
 
-/// Makes the tiles folder agree with the state: it may be behind or torn after a crash.
+/// Makes the tiles agree with the state: they may be behind, ahead or torn after a crash.
 pub(super) fn mend_tiles(executor: &Executor<StateStore>, tiles: &mut TileStore) -> Result<(), StorageError> {
     use crate::proof::log::{TileCheck, check_tiles, rebuild};
 
     let head = executor.head();
     match check_tiles(head.tree_size, &head.root, tiles)? {
-        TileCheck::Whole => return Ok(()),
+        TileCheck::Whole => return tiles.cut(head.tree_size),
         TileCheck::Damaged { path, why } => {
             info!(path, why, leaves = head.tree_size, "making the tiles anew")
         }
@@ -245,7 +245,7 @@ pub(super) fn mend_tiles(executor: &Executor<StateStore>, tiles: &mut TileStore)
             ),
         });
     }
-    Ok(())
+    tiles.cut(head.tree_size)
 }
 
 /// The checkpoint that was published before a restart, if it holds and the state covers it.
