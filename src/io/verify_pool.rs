@@ -26,7 +26,7 @@ use crate::types::{BlockPayload, BlockRef, NetworkId};
 use crate::verify::{BATCH_SIGNATURES_MAX, Unit, UnitVerdict, VerifiedTx, verify_units};
 
 /// Signatures that are worth a batch at once: more of them save less than their wait costs.
-pub const ENOUGH: usize = 256;
+pub const ENOUGH: usize = 512;
 
 /// What the pool is made with.
 #[derive(Debug, Clone)]
