@@ -85,7 +85,7 @@ impl BlockTable for MemoryTable {
 /// What a record is found by: its kind and the block.
 type Name = (u8, BlockRef);
 
-/// Maps (kind of record, block) to the record. The newest [`RECENT_MAX`] are in memory, some 200 bytes each.
+/// Maps (kind of record, block) to the record. The newest eight to nine thousand are in memory, some 200 bytes each.
 pub struct BlockIndex {
     recent: RwLock<Recent>,
     table: Box<dyn BlockTable>,
