@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use salus::crypto::SecretKey;
 use salus::error::StorageError;
 use salus::genesis::{GENESIS_FORMAT, Genesis, GenesisFile, HexKey, MemberEntry, Parameters, ValidatorEntry};
+use salus::io::tile_store::TileStore;
 use salus::proof::batch::{BatchTree, FileFacts, FileHash};
 use salus::proof::checkpoint::{CertifiedCheckpoint, Checkpoint, CheckpointKeys, Cosignature};
 use salus::proof::log::{consistency_proof, inclusion_proof};
@@ -101,22 +102,26 @@ fn stub(i: u64) -> [u8; STUB_BYTES] {
     stub
 }
 
-/// Tiles under their C2SP paths, as a static file server has them.
-struct Folder(PathBuf);
+/// What a validator's tiles read as under their C2SP paths, as a static file server has them.
+struct Folder {
+    root: PathBuf,
+    store: TileStore,
+}
 
 impl Folder {
-    fn put_all(&self, tiles: &[TileWrite]) {
+    fn put_all(&mut self, tiles: &[TileWrite]) {
+        self.store.put_all(tiles).unwrap();
         for tile in tiles {
-            let path = self.0.join(&tile.path);
+            let path = self.root.join(&tile.path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, &tile.bytes).unwrap();
+            std::fs::write(path, self.store.tile(&tile.path).unwrap().unwrap()).unwrap();
         }
     }
 }
 
 impl TileReader for Folder {
     fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        match std::fs::read(self.0.join(path)) {
+        match std::fs::read(self.root.join(path)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StorageError::io("read", path, error)),
@@ -136,7 +141,9 @@ struct Log {
 impl Log {
     fn write(old: u64, new: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Folder(folder.path().to_path_buf());
+        let (root, store) =
+            (folder.path().to_path_buf(), TileStore::open(folder.path().join("store")).unwrap());
+        let store = Folder { root, store };
         let keys = CheckpointKeys::new(&genesis());
         let head = TreeHead { size: 0, root: NodeHash::default() };
         let mut log = Self { folder, store, keys, old: head, new: head };

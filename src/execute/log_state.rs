@@ -1,5 +1,5 @@
 //! The Merkle log as far as the state holds it: every stub, and one hash for each full tile. That is enough to go on after
-//! a restart without the folder of tiles, and to write any tile of that folder again.
+//! a restart without the tiles on disk, and to write any of them again.
 
 use super::store::{Overlay, Read};
 use super::{leaves, tables};

@@ -4,7 +4,7 @@
 //! that one is found; where the log does not agree, or is shorter, it is of another log, and made anew.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::codec::{Reader, Writer};
 use crate::error::StorageError;
@@ -16,13 +16,14 @@ use crate::types::{
 const RECENT_MAX: usize = if cfg!(test) { 24 } else { 8_192 };
 /// Records that are carried there together.
 const TOGETHER: usize = if cfg!(test) { 8 } else { 1_024 };
-/// Under this key the table says how far it goes; kinds of records begin with 1.
-const KEPT: &[u8] = &[0];
+/// Under this key the table says how far it goes. It is behind all others, as is what comes next: a key before them would have each new
+/// part of a sorted table overlap all old ones.
+const KEPT: &[u8] = &[u8::MAX];
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
-/// Keys and values in order, as bytes. Handles may be used by several threads.
+/// Keys and values in order, as bytes; a key begins with the kind of the record. Handles may be used by several threads.
 pub trait BlockTable: Send + Sync + 'static {
     /// The value of a key.
     ///
@@ -30,7 +31,7 @@ pub trait BlockTable: Send + Sync + 'static {
     /// Those of the disk.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
 
-    /// The first `most` pairs from a key on, up to and without another.
+    /// The first `most` pairs of a kind from a key on, up to and without another.
     ///
     /// # Errors
     /// Those of the disk.
@@ -49,9 +50,9 @@ pub trait BlockTable: Send + Sync + 'static {
     fn clear(&self) -> Result<(), StorageError>;
 }
 
-/// A table in memory, for logs that are short.
-#[derive(Debug, Default)]
-pub struct MemoryTable(Mutex<BTreeMap<Vec<u8>, Vec<u8>>>);
+/// A table in memory, for logs that are short. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryTable(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>);
 
 impl MemoryTable {
     fn with<T>(&self, run: impl FnOnce(&mut BTreeMap<Vec<u8>, Vec<u8>>) -> T) -> T {
@@ -84,7 +85,7 @@ impl BlockTable for MemoryTable {
 /// What a record is found by: its kind and the block.
 type Name = (u8, BlockRef);
 
-/// Maps (kind of record, block) to the record. The newest [`RECENT_MAX`] are in memory, some 200 bytes each.
+/// Maps (kind of record, block) to the record. The newest eight to nine thousand are in memory, some 200 bytes each.
 pub struct BlockIndex {
     recent: RwLock<Recent>,
     table: Box<dyn BlockTable>,
@@ -109,12 +110,18 @@ impl BlockIndex {
     /// An index of what a table holds.
     ///
     /// # Errors
-    /// Those of the table. One that does not say how far it goes, or not in a way that can be read, is made anew.
+    /// Those of the table. One that says how far it goes in a way that cannot be read is made anew.
     pub fn open(table: impl BlockTable) -> Result<Self, StorageError> {
-        let kept = table.get(KEPT)?.and_then(|bytes| read_kept(&bytes));
-        if kept.is_none() {
-            table.clear()?;
-        }
+        let kept = match table.get(KEPT)? {
+            Some(bytes) => {
+                let kept = read_kept(&bytes);
+                if kept.is_none() {
+                    table.clear()?;
+                }
+                kept
+            }
+            None => None,
+        };
         Ok(Self { recent: RwLock::new(Recent { kept, ..Recent::default() }), table: Box::new(table) })
     }
 
@@ -136,29 +143,38 @@ impl BlockIndex {
         Ok(())
     }
 
-    /// Adds a durable record. By one thread, in the order of the log.
+    /// Adds a durable record. By one thread, in the order of the log; [`BlockIndex::carry`] keeps memory bounded. Of two records of
+    /// one name the last is found.
+    pub fn insert(&self, kind: u8, block: BlockRef, seq: LogSeq) {
+        let name = (kind, block);
+        self.write(|recent| {
+            recent.records.insert(name, seq);
+            recent.order.push_back((seq, name));
+        });
+    }
+
+    /// Carries the oldest records to the table if there are many; may wait for the disk. They are there before they are gone from
+    /// memory. By the thread that inserts.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn insert(&self, kind: u8, block: BlockRef, seq: LogSeq) -> Result<(), StorageError> {
-        let name = (kind, block);
-        let is_much = self.write(|recent| {
-            recent.records.insert(name, seq);
-            recent.order.push_back((seq, name));
-            recent.order.len() >= RECENT_MAX + TOGETHER
-        });
-        if is_much { self.carry() } else { Ok(()) }
+    pub fn carry(&self) -> Result<(), StorageError> {
+        while self.read(|recent| recent.order.len()) >= RECENT_MAX + TOGETHER {
+            self.carry_some()?;
+        }
+        Ok(())
     }
 
-    /// Carries the oldest records to the table. They are there before they are gone from memory.
-    fn carry(&self) -> Result<(), StorageError> {
+    fn carry_some(&self) -> Result<(), StorageError> {
         let old: Vec<_> = self.read(|recent| recent.order.iter().take(TOGETHER).copied().collect());
-        let Some(last) = old.last().copied() else { return Ok(()) };
+        // The last whose name is a digest: commits have numbers for names, which are the same in every log.
+        let is_digest = |(_, (_, block)): &&(LogSeq, Name)| block.digest != BlockDigest::default();
+        let last = old.iter().rev().find(is_digest).copied();
         let mut pairs: Vec<Pair> = old
             .iter()
             .map(|(seq, (kind, block))| (key(*kind, block).to_vec(), seq.0.to_be_bytes().to_vec()))
             .collect();
-        pairs.push((KEPT.to_vec(), encode_kept(last)));
+        pairs.extend(last.map(|last| (KEPT.to_vec(), encode_kept(last))));
         self.table.put(pairs)?;
         self.write(|recent| {
             for (seq, name) in old {
@@ -167,7 +183,7 @@ impl BlockIndex {
                     recent.records.remove(&name);
                 }
             }
-            recent.kept = Some(last);
+            recent.kept = last.or(recent.kept);
         });
         Ok(())
     }
@@ -249,8 +265,6 @@ fn read_kept(bytes: &[u8]) -> Option<(LogSeq, Name)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::sync::Arc;
-
     use super::*;
 
     fn block(n: u64) -> BlockRef {
@@ -258,38 +272,20 @@ mod tests {
         BlockRef { round: Round(n / 4), author: AuthorityIndex(u16::try_from(n % 4).unwrap()), digest }
     }
 
-    /// A table that its maker can look into.
-    impl BlockTable for Arc<MemoryTable> {
-        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-            self.as_ref().get(key)
-        }
-
-        fn range(&self, from: &[u8], to: &[u8], most: usize) -> Result<Vec<Pair>, StorageError> {
-            self.as_ref().range(from, to, most)
-        }
-
-        fn put(&self, pairs: Vec<Pair>) -> Result<(), StorageError> {
-            self.as_ref().put(pairs)
-        }
-
-        fn clear(&self) -> Result<(), StorageError> {
-            self.as_ref().clear()
-        }
-    }
-
     fn fill(index: &BlockIndex, blocks: u64) {
         for n in 0..blocks {
-            index.insert(1, block(n), LogSeq(2 * n + 1)).unwrap();
+            index.insert(1, block(n), LogSeq(2 * n + 1));
             if n % 5 != 0 {
-                index.insert(2, block(n), LogSeq(2 * n + 2)).unwrap();
+                index.insert(2, block(n), LogSeq(2 * n + 2));
             }
+            index.carry().unwrap();
         }
     }
 
     #[test]
     fn blocks_are_found_by_kind_and_by_rounds_in_memory_and_in_the_table() {
-        let table = Arc::new(MemoryTable::default());
-        let index = BlockIndex::open(Arc::clone(&table)).unwrap();
+        let table = MemoryTable::default();
+        let index = BlockIndex::open(table.clone()).unwrap();
         fill(&index, 200);
         assert!(index.read(|recent| recent.order.len()) < RECENT_MAX + TOGETHER);
         assert!(table.with(|pairs| pairs.len()) > 300);
@@ -310,9 +306,9 @@ mod tests {
 
     #[test]
     fn a_table_says_how_far_it_goes_and_one_that_does_not_is_made_anew() {
-        let table = Arc::new(MemoryTable::default());
-        fill(&BlockIndex::open(Arc::clone(&table)).unwrap(), 200);
-        let index = BlockIndex::open(Arc::clone(&table)).unwrap();
+        let table = MemoryTable::default();
+        fill(&BlockIndex::open(table.clone()).unwrap(), 200);
+        let index = BlockIndex::open(table.clone()).unwrap();
         let kept = index.kept().unwrap();
         let last = (0..200).find(|n| 2 * n + 1 >= kept.0 - 1).unwrap();
         let kind = if kept.0 % 2 == 1 { 1 } else { 2 };
@@ -322,7 +318,7 @@ mod tests {
         assert_eq!(index.get(1, &block(199)).unwrap(), None, "not carried");
 
         table.put(vec![(KEPT.to_vec(), vec![1, 2, 3])]).unwrap();
-        let index = BlockIndex::open(Arc::clone(&table)).unwrap();
+        let index = BlockIndex::open(table.clone()).unwrap();
         assert_eq!((index.kept(), table.with(|pairs| pairs.len())), (None, 0));
     }
 }

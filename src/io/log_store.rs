@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use tracing::info;
 
 use super::bell::Bell;
 use super::block_index::{BlockIndex, BlockTable};
@@ -369,7 +370,7 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
     fn publish(&mut self) -> Result<(), StorageError> {
         let durable = self.log.durable();
         while let Some((kind, block, seq)) = self.keys.pop_front_if(|(_, _, seq)| *seq <= durable) {
-            self.index.insert(kind, block, seq)?;
+            self.index.insert(kind, block, seq);
         }
         let answers = self.asked.is_some_and(|seq| seq <= durable);
         if answers {
@@ -379,7 +380,8 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             self.told = durable;
             (self.notify)(LogEvent::Synced(durable));
         }
-        Ok(())
+        // Afterwards: it may wait for syncs of the table, and nobody waits for it.
+        self.index.carry()
     }
 
     /// Under constant load there is no idle time: prepares the next segment at twice the pace at which this one fills.
@@ -431,7 +433,10 @@ impl LogStore {
         let index = Arc::new(BlockIndex::open(table)?);
         let options = LogOptions { seed, ..options };
         let insert = |record: &Record| match name(record) {
-            Some(block) => index.insert(record.kind, block, record.seq),
+            Some(block) => {
+                index.insert(record.kind, block, record.seq);
+                index.carry()
+            }
             None => Ok(()),
         };
         let kept = index.kept();
@@ -446,6 +451,7 @@ impl LogStore {
             Ok(())
         })?;
         if !is_of_this {
+            info!(records = recovered.last.0, "the index of blocks is of another log: making it anew");
             index.clear()?;
             log.scan(LogSeq(1), |record| insert(&record))?;
         }

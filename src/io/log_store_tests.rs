@@ -166,7 +166,7 @@ fn records_are_read_through_the_map_while_others_are_appended() {
 #[test]
 fn the_index_goes_on_where_its_table_ends_and_is_made_anew_if_that_is_of_another_log() {
     let dir = tempfile::tempdir().unwrap();
-    let table = Arc::new(MemoryTable::default());
+    let table = MemoryTable::default();
     let open = |folder: &str, named: &AtomicUsize| {
         let name = |record: &Record| {
             named.fetch_add(1, Ordering::Relaxed);
@@ -174,7 +174,7 @@ fn the_index_goes_on_where_its_table_ends_and_is_made_anew_if_that_is_of_another
         };
         let folder = dir.path().join(folder);
         let (store, _) =
-            LogStore::open(&folder, NETWORK, small(), Arc::clone(&table), name, |_| {}, |_| {}).unwrap();
+            LogStore::open(&folder, NETWORK, small(), table.clone(), name, |_| {}, |_| {}).unwrap();
         store
     };
     let fill = |folder: &str, records: u64| {

@@ -20,8 +20,9 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
+use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
 use super::block_index::BlockTable;
 use super::id_files::IdFiles;
@@ -30,8 +31,19 @@ use crate::execute::{Batch, Files, LEAVES_TABLE, Pair, Read, Store};
 
 /// Memory for blocks read from disk, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
-/// Memory that a tree sorts new entries in before they become a table, in bytes; while one is written the next fills.
+/// Memory that a tree sorts new entries in before they become a table, in bytes; while one is written the next fills. A tree that
+/// exists keeps what it was made with.
 const SORTED_BYTES: u64 = 16 << 20;
+/// The same of each tree for a kind of records of the block log.
+const BLOCKS_SORTED_BYTES: u64 = 4 << 20;
+/// How many times as much a tree may hold before whoever writes to it waits. The one thread that makes tables may be busy merging, and each write to
+/// a tree that is above its size sends that thread a word: fjall 3.1 has room for a thousand, and its thread, which sends itself
+/// some, would wait for ever if they filled it.
+const SORTED_TIMES_MAX: u64 = 2;
+/// How often one who waits looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Kinds of records that the block log's index finds; each has a tree.
+const BLOCK_KINDS: usize = 4;
 /// Journal on disk before older parts of it are flushed to tables, in bytes.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// Threads that write and merge tables. Of several, fjall 3.1 has one turn round and round for as long as another merges.
@@ -41,9 +53,9 @@ const WORKERS: usize = 1;
 #[derive(Clone)]
 pub struct StateStore {
     database: Database,
-    entries: Keyspace,
-    leaves: Keyspace,
-    blocks: Keyspace,
+    /// Of leaves, and of all else.
+    trees: [Keyspace; 2],
+    blocks: [Keyspace; BLOCK_KINDS],
     ids: IdFiles,
     path: PathBuf,
 }
@@ -69,16 +81,32 @@ impl StateStore {
             .worker_threads(WORKERS)
             .open()
             .map_err(refuse)?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(SORTED_BYTES);
-        let entries = database.keyspace("state", options).map_err(refuse)?;
-        let leaves = database.keyspace("leaves", options).map_err(refuse)?;
-        let blocks = database.keyspace("blocks", options).map_err(refuse)?;
+        let tree = |name: &str, sorted| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(sorted);
+            database.keyspace(name, options).map_err(refuse)
+        };
+        let trees = [tree("leaves", SORTED_BYTES)?, tree("state", SORTED_BYTES)?];
+        let of_kind = |kind: u8| tree(&format!("blocks-{kind}"), BLOCKS_SORTED_BYTES);
+        let blocks = [of_kind(1)?, of_kind(2)?, of_kind(3)?, of_kind(4)?];
         // Behind the lock that the database holds.
         let ids = IdFiles::open(path.join("ids"))?;
-        Ok(Self { database, entries, leaves, blocks, ids, path })
+        Ok(Self { database, trees, blocks, ids, path })
     }
 
-    /// A table for the index of the block log, in a tree of its own. It is as durable as the state is: whatever is persisted next.
+    /// Waits until trees that were written to, and become tables of so many bytes, have room again.
+    fn wait_for_room(&self, trees: &[Keyspace], bytes: u64) -> Result<(), StorageError> {
+        for tree in trees {
+            while tree.tree.active_memtable().size() > SORTED_TIMES_MAX * bytes {
+                // Refused once the thread that makes room has failed.
+                let goes_on = self.database.persist(PersistMode::Buffer);
+                goes_on.map_err(|error| storage_error("write", &self.path, error))?;
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+        Ok(())
+    }
+
+    /// A table for the index of the block log. It is as durable as the state is: whatever is persisted next.
     #[must_use]
     pub fn blocks(&self) -> impl BlockTable + use<> {
         Blocks(self.clone())
@@ -86,7 +114,7 @@ impl StateStore {
 
     /// Which tree has a key.
     fn tree(&self, key: &[u8]) -> &Keyspace {
-        if key.first() == Some(&LEAVES_TABLE) { &self.leaves } else { &self.entries }
+        &self.trees[usize::from(key.first() != Some(&LEAVES_TABLE))]
     }
 
     fn read_error(&self, error: fjall::Error) -> StorageError {
@@ -140,7 +168,8 @@ impl Store for StateStore {
                 None => writes.remove(tree, key),
             }
         }
-        writes.commit().map_err(|error| storage_error("write", &self.path, error))
+        writes.commit().map_err(|error| storage_error("write", &self.path, error))?;
+        self.wait_for_room(&self.trees, SORTED_BYTES)
     }
 
     fn persist(&self) -> Result<(), StorageError> {
@@ -157,12 +186,20 @@ impl Store for StateStore {
     }
 }
 
-/// The tree for the index of the block log.
+/// The trees for the index of the block log: one for each kind of records, so that keys only grow in each and no tables overlap.
 struct Blocks(StateStore);
+
+impl Blocks {
+    /// The tree of a key, which begins with the kind; the last has what is behind all kinds.
+    fn tree(&self, key: &[u8]) -> &Keyspace {
+        let kind = key.first().map_or(0, |kind| usize::from(*kind));
+        &self.0.blocks[kind.saturating_sub(1).min(BLOCK_KINDS - 1)]
+    }
+}
 
 impl BlockTable for Blocks {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let value = self.0.blocks.get(key).map_err(|error| self.0.read_error(error))?;
+        let value = self.tree(key).get(key).map_err(|error| self.0.read_error(error))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
@@ -171,17 +208,22 @@ impl BlockTable for Blocks {
             let (key, value) = guard.into_inner().map_err(|error| self.0.read_error(error))?;
             Ok((key.to_vec(), value.to_vec()))
         };
-        self.0.blocks.range(from..to).take(most).map(pair).collect()
+        self.tree(from).range(from..to).take(most).map(pair).collect()
     }
 
     fn put(&self, pairs: Vec<Pair>) -> Result<(), StorageError> {
         let mut writes = fjall::OwnedWriteBatch::with_capacity(self.0.database.clone(), pairs.len());
-        pairs.into_iter().for_each(|(key, value)| writes.insert(&self.0.blocks, key, value));
-        writes.commit().map_err(|error| storage_error("write", &self.0.path, error))
+        for (key, value) in pairs {
+            writes.insert(self.tree(&key), key, value);
+        }
+        writes.commit().map_err(|error| storage_error("write", &self.0.path, error))?;
+        self.0.wait_for_room(&self.0.blocks, BLOCKS_SORTED_BYTES)
     }
 
     fn clear(&self) -> Result<(), StorageError> {
-        self.0.blocks.clear().map_err(|error| storage_error("clear", &self.0.path, error))
+        // The last, which says what is there, at the end.
+        let mut trees = self.0.blocks.iter();
+        trees.try_for_each(Keyspace::clear).map_err(|error| storage_error("clear", &self.0.path, error))
     }
 }
 
@@ -206,11 +248,9 @@ impl Read for StateSnapshot {
 
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Pair>, StorageError> {
         let mut found = Vec::new();
-        let trees = [&self.store.entries, &self.store.leaves];
         // The first byte tells the tree; without one, both may hold what is asked for.
-        for tree in
-            trees.into_iter().filter(|tree| prefix.is_empty() || tree.id() == self.store.tree(prefix).id())
-        {
+        let holds = |tree: &&Keyspace| prefix.is_empty() || tree.id() == self.store.tree(prefix).id();
+        for tree in self.store.trees.iter().filter(holds) {
             for guard in self.snapshot.range(tree, from.max(prefix)..).take(limit) {
                 let (key, value) = guard.into_inner().map_err(|error| self.store.read_error(error))?;
                 if !key.starts_with(prefix) {
@@ -285,13 +325,18 @@ mod tests {
         assert_eq!(table.get(&[1, 7]).unwrap(), Some(vec![7; 8]));
         assert_eq!(table.range(&[1, 10], &[1, 20], 5).unwrap(), (10..15).map(pair).collect::<Vec<_>>());
         assert_eq!(table.range(&[1, 98], &[2], 5).unwrap(), (98..100).map(pair).collect::<Vec<_>>());
+        for kind in [0, 2, 3, 4, 5, 255] {
+            table.put(vec![(vec![kind], vec![kind])]).unwrap();
+            assert_eq!(table.get(&[kind]).unwrap(), Some(vec![kind]));
+        }
         assert!(store.scan(&[], &[], 10).unwrap().is_empty(), "no part of the state");
         table.clear().unwrap();
         table.put(vec![pair(3)]).unwrap();
         store.persist().unwrap();
         drop((table, store));
         let table = StateStore::open(dir.path()).unwrap().blocks();
-        assert_eq!(table.range(&[0], &[2], 200).unwrap(), [pair(3)]);
+        assert_eq!(table.range(&[1], &[2], 200).unwrap(), [pair(3)]);
+        assert_eq!(table.get(&[255]).unwrap(), None);
     }
 
     #[test]

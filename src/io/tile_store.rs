@@ -7,11 +7,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+use tracing::info;
 
 use crate::error::StorageError;
+use crate::execute::{Executor, Store};
+use crate::proof::log::{TileCheck, check_tiles, rebuild};
 use crate::proof::tiles::{TILE_HEIGHT, TILE_LEVELS, TileId, TileKind, TileReader, TileWrite, TileWriter};
+use crate::types::LeafIndex;
 
+/// Stubs that are read from the state at a time when tiles are made anew.
+const STUBS_AT_ONCE: usize = 4_096;
 /// Files of hashes, and that of entries.
 const FILES: usize = TILE_LEVELS as usize + 1;
 
@@ -19,13 +26,13 @@ const FILES: usize = TILE_LEVELS as usize + 1;
 ///
 /// Tile *n* of a kind begins at *n* times the length of a full one. A partial tile is the beginning of the full one, so all that
 /// were ever written can be read, and a file reaches as far as its last tile. Nothing is synced: the block
-/// log is the truth, and after a power failure [`check_tiles`](crate::proof::log::check_tiles) finds what is missing and
-/// [`rebuild`](crate::proof::log::rebuild) writes it again.
+/// log is the truth, and after a power failure [`TileStore::mend`] finds what is missing and
+/// writes it again.
 #[derive(Debug, Clone)]
 pub struct TileStore {
     root: PathBuf,
-    /// Opened when they are first needed.
-    files: Arc<[OnceLock<File>; FILES]>,
+    /// Of hashes, by level, and of entries.
+    files: Arc<[File; FILES]>,
 }
 
 impl TileStore {
@@ -33,13 +40,14 @@ impl TileStore {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StorageError> {
         let root = root.into();
         fs::create_dir_all(&root).map_err(|source| StorageError::io("make folder", &root, source))?;
-        Ok(Self { root, files: Arc::default() })
-    }
-
-    /// The folder.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
+        let mut files = Vec::with_capacity(FILES);
+        for kind in kinds() {
+            let path = path(&root, kind);
+            let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+            files.push(opened.map_err(|source| StorageError::io("open", &path, source))?);
+        }
+        let Ok(files) = files.try_into() else { unreachable!("there are as many kinds as files") };
+        Ok(Self { root, files: Arc::new(files) })
     }
 
     /// Writes tiles in order.
@@ -47,46 +55,74 @@ impl TileStore {
         tiles.iter().try_for_each(|tile| self.put(tile))
     }
 
-    /// Cuts off what is behind a tree of so many leaves: what was written before power failed may be there in parts.
+    /// Makes the tiles agree with the state: they may be behind, ahead or torn after a crash. Reads all of them; whether they
+    /// were made anew.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn cut(&self, leaves: u64) -> Result<(), StorageError> {
-        let levels = (0..TILE_LEVELS).map(|level| (TileKind::Hashes { level }, u32::from(level)));
-        for (kind, level) in levels.chain([(TileKind::Entries, 0)]) {
+    /// Those of disk and state; [`StorageError::Damaged`] if the state contradicts itself.
+    pub fn mend<S: Store>(&mut self, executor: &Executor<S>) -> Result<bool, StorageError> {
+        let head = executor.head();
+        // The right edge is on disk only where a checkpoint was due; the state knows it.
+        self.put_all(&executor.log().partials())?;
+        match check_tiles(head.tree_size, &head.root, self)? {
+            TileCheck::Whole => return self.cut(head.tree_size).map(|()| false),
+            TileCheck::Damaged { path, why } => {
+                info!(path, why, leaves = head.tree_size, "making the tiles anew")
+            }
+        }
+        let state = executor.reader().tiles();
+        let firsts = (0..head.tree_size).step_by(STUBS_AT_ONCE);
+        let chunks = firsts.map(|first| state.stubs(LeafIndex(first), STUBS_AT_ONCE));
+        let root = rebuild(chunks, self)?.root();
+        if root != head.root {
+            return Err(StorageError::Damaged {
+                path: "state".to_owned(),
+                at: 0,
+                why: format!(
+                    "its {} leaves make root {root} and its head says {}; remove the folder, so that it is built again from the \
+                     block log",
+                    head.tree_size, head.root
+                ),
+            });
+        }
+        self.cut(head.tree_size).map(|()| true)
+    }
+
+    /// Cuts off what is behind a tree of so many leaves: what was written before power failed may be there in parts.
+    fn cut(&self, leaves: u64) -> Result<(), StorageError> {
+        for kind in kinds() {
+            let level = match kind {
+                TileKind::Hashes { level } => u32::from(level),
+                TileKind::Entries => 0,
+            };
             let held = leaves >> (u32::from(TILE_HEIGHT) * level);
             let end = held * TileId { kind, index: 0, width: 1 }.byte_len() as u64;
-            let file = self.file(kind)?;
-            let refused = |source| StorageError::io("cut", self.path(kind), source);
-            if file.metadata().map_err(refused)?.len() > end {
-                file.set_len(end).map_err(refused)?;
+            let refused = |source| StorageError::io("cut", path(&self.root, kind), source);
+            if self.file(kind).metadata().map_err(refused)?.len() > end {
+                self.file(kind).set_len(end).map_err(refused)?;
             }
         }
         Ok(())
     }
 
-    /// Where the tiles of a kind are.
-    fn path(&self, kind: TileKind) -> PathBuf {
+    fn file(&self, kind: TileKind) -> &File {
         match kind {
-            TileKind::Hashes { level } => self.root.join(format!("hashes-{level}")),
-            TileKind::Entries => self.root.join("entries"),
-        }
-    }
-
-    /// The file of a kind, made if it is not there.
-    fn file(&self, kind: TileKind) -> Result<&File, StorageError> {
-        let place = match kind {
             TileKind::Hashes { level } => &self.files[usize::from(level)],
             TileKind::Entries => &self.files[FILES - 1],
-        };
-        if let Some(file) = place.get() {
-            return Ok(file);
         }
-        let path = self.path(kind);
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = opened.map_err(|source| StorageError::io("open", &path, source))?;
-        // Another thread may have been faster; its file is as good.
-        Ok(place.get_or_init(|| file))
+    }
+}
+
+/// All kinds, in the order of their files.
+fn kinds() -> impl Iterator<Item = TileKind> {
+    (0..TILE_LEVELS).map(|level| TileKind::Hashes { level }).chain([TileKind::Entries])
+}
+
+/// Where the tiles of a kind are.
+fn path(root: &Path, kind: TileKind) -> PathBuf {
+    match kind {
+        TileKind::Hashes { level } => root.join(format!("hashes-{level}")),
+        TileKind::Entries => root.join("entries"),
     }
 }
 
@@ -96,19 +132,19 @@ fn start(id: TileId) -> Option<u64> {
 }
 
 impl TileReader for TileStore {
-    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        // The path may come from a client.
-        let Some((id, start)) = TileId::parse(path).and_then(|id| Some((id, start(id)?))) else {
+    fn tile(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        // The name may come from a client.
+        let Some((id, start)) = TileId::parse(name).and_then(|id| Some((id, start(id)?))) else {
             return Ok(None);
         };
         let mut bytes = vec![0; id.byte_len()];
-        match self.file(id.kind)?.read_exact_at(&mut bytes, start) {
+        match self.file(id.kind).read_exact_at(&mut bytes, start) {
             Ok(()) => Ok(Some(bytes)),
             // The file ends before, or no file reaches as far.
             Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidInput) => {
                 Ok(None)
             }
-            Err(error) => Err(StorageError::io("read", self.path(id.kind), error)),
+            Err(error) => Err(StorageError::io("read", path(&self.root, id.kind), error)),
         }
     }
 }
@@ -118,8 +154,8 @@ impl TileWriter for TileStore {
         let id = TileId::parse(&tile.path)
             .unwrap_or_else(|| panic!("a tile was to be written to {:?}, which names none", tile.path));
         let start = start(id).unwrap_or_else(|| panic!("{id} is behind all leaves"));
-        let written = self.file(id.kind)?.write_all_at(&tile.bytes, start);
-        written.map_err(|source| StorageError::io("write", self.path(id.kind), source))
+        let written = self.file(id.kind).write_all_at(&tile.bytes, start);
+        written.map_err(|source| StorageError::io("write", path(&self.root, id.kind), source))
     }
 }
 
@@ -128,7 +164,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::proof::log::{TileCheck, check_tiles, rebuild};
     use crate::proof::tiles::{LogTree, MemTiles};
     use crate::types::STUB_BYTES;
 
@@ -148,7 +183,8 @@ mod tests {
                 memory.put(tile).unwrap();
             }
         }
-        let opened = TileStore::open(store.root()).unwrap();
+        let root = folder.path().join("tiles");
+        let opened = TileStore::open(&root).unwrap();
         assert_eq!(LogTree::restore(770, &opened).unwrap(), tree);
         assert_eq!(check_tiles(770, &tree.root(), &opened).unwrap(), TileCheck::Whole);
         for (path, bytes) in memory.tiles_mut() {
@@ -165,7 +201,7 @@ mod tests {
         let wanted = opened.tile("tile/0/001").unwrap().unwrap();
         OpenOptions::new()
             .write(true)
-            .open(opened.root().join("hashes-0"))
+            .open(root.join("hashes-0"))
             .unwrap()
             .write_all_at(&[wanted[99] ^ 1], 8_192 + 99)
             .unwrap();
@@ -204,12 +240,9 @@ mod tests {
     #[test]
     fn the_disk_s_refusal_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = TileStore::open(folder.path().join("tiles")).unwrap();
         // A folder where a file has to be.
-        fs::create_dir(store.root().join("entries")).unwrap();
-        let mut tree = LogTree::new();
-        let _full = tree.append(&stubs(1, 1));
-        let error = store.put_all(&tree.partials()).unwrap_err().to_string();
+        fs::create_dir_all(folder.path().join("tiles/entries")).unwrap();
+        let error = TileStore::open(folder.path().join("tiles")).unwrap_err().to_string();
         assert!(error.contains("tiles/entries"), "{error}");
     }
 }

@@ -105,8 +105,9 @@
 //! that no consent permitted; height is the number of the commit, time its block time, hash =
 //! SHA-256(salt16 ‖ transaction). When a transaction's bytes are gone, so is its salt, and the stub tells nothing of it.
 //!
-//! **On disk and over HTTP**: C2SP tlog-tiles (`tile/0/x001/234`, entry bundles of 256 stubs with 2-byte lengths, partial
-//! tiles). **Checkpoint**: C2SP tlog-checkpoint, origin `<network>/salus`, signed by log keys (note type 0x01) and
+//! **Over HTTP**: C2SP tlog-tiles (`tile/0/x001/234`, entry bundles of 256 stubs with 2-byte lengths, partial
+//! tiles). On disk `data/tiles` has a file `hashes-L` for each level, 32 bytes a hash, and `entries`, 56 bytes a stub: a tile lies where its
+//! hashes do. **Checkpoint**: C2SP tlog-checkpoint, origin `<network>/salus`, signed by log keys (note type 0x01) and
 //! cosigned (`cosignature/v1`, type 0x04) by `<network>/<validator>`. **Proof bundle**: `proof.json`, see
 //! [`crate::proof::bundle`].
 //!

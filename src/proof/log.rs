@@ -1,4 +1,4 @@
-//! Proofs out of tiles, and the check and rebuilding of a folder of tiles.
+//! Proofs out of tiles, and the check and rebuilding of tiles.
 
 use std::collections::BTreeMap;
 
@@ -115,7 +115,7 @@ impl HashReader for TileHashes<'_> {
 }
 
 /// Writes all tiles of a log anew from its stubs, in order and in chunks of any size, partial tiles included, and returns the
-/// log. What was in the folder under the same names is replaced.
+/// log. What was there under the same names is replaced.
 ///
 /// # Errors
 /// The first error of the stubs' source or of the writer.
@@ -152,7 +152,7 @@ pub enum TileCheck {
 /// Reads the whole log of `size` leaves, leaves and hashes of every level, and says whether it is whole and has `root`.
 ///
 /// Takes the leaves from the entry bundles, fills tiles with them again and compares: memory stays that of a [`LogTree`],
-/// and time is that of reading and hashing the folder.
+/// and time is that of reading and hashing them all.
 ///
 /// # Errors
 /// Those of the reader beside [`StorageError::Damaged`].

@@ -124,7 +124,7 @@ impl fmt::Display for TileId {
 /// A tile to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TileWrite {
-    /// Its C2SP path under the log's folder.
+    /// Its C2SP path.
     pub path: String,
     /// Its content.
     pub bytes: Vec<u8>,
@@ -145,7 +145,7 @@ pub trait TileReader {
 
 /// Where tiles are written.
 pub trait TileWriter {
-    /// Writes a tile, whole or not at all, over what may be there.
+    /// Writes a tile over what may be there: the same, or a shorter beginning of it. Readers see it whole or not at all.
     fn put(&mut self, tile: &TileWrite) -> Result<(), StorageError>;
 }
 

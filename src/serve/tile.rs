@@ -16,8 +16,7 @@ pub enum TileKind {
     Entries,
 }
 
-/// Names one tile. There is exactly one path for each, and nothing else parses, so a path is safe to open below
-/// the folder of tiles.
+/// Names one tile. There is exactly one path for each, and nothing else parses, so a path names a tile and no file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TilePath {
     /// What it holds.

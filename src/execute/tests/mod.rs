@@ -10,5 +10,6 @@
 mod batches;
 mod prepare;
 mod rules;
+mod tiles;
 mod whole;
 mod world;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::execution::{Shown, last_published, mend_tiles};
+use super::execution::{Shown, last_published};
 use super::open::StartError;
 use crate::committee::Committee;
 use crate::config::ConfigFile;
@@ -72,7 +72,7 @@ pub(super) fn open_data(
         return Err(fault.into());
     }
     let mut tiles = TileStore::open(folder.join("tiles"))?;
-    mend_tiles(&executor, &mut tiles)?;
+    tiles.mend(&executor)?;
     info!(
         records = found.last.0,
         torn_tail_bytes = found.torn_tail_bytes,

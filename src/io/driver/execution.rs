@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
-use tracing::info;
 
 use super::core::Signals;
 use super::inbox::{CoreSender, Mail};
@@ -19,7 +18,7 @@ use crate::io::tile_store::TileStore;
 use crate::node::{CertifiedHead, Input};
 use crate::proof::checkpoint::{CheckpointKeys, verify_checkpoint};
 use crate::proof::note::sign_text;
-use crate::types::{AuthorityIndex, LeafIndex};
+use crate::types::AuthorityIndex;
 
 /// Time between two moments at which the state is made durable. What is lost in between is executed again from the log.
 const PERSIST_EVERY: Duration = Duration::from_secs(5);
@@ -31,8 +30,6 @@ const TOLD_TOGETHER: usize = 8;
 const EMPTY_TOGETHER: usize = 4;
 /// Mode of the published checkpoint: anybody may read it.
 const PUBLIC: u32 = 0o644;
-/// Stubs that are read from the state at a time when tiles are made anew.
-const STUBS_AT_ONCE: usize = 4_096;
 
 /// What the executor is asked to do, in order.
 #[derive(Debug)]
@@ -218,34 +215,6 @@ impl Execution {
         *self.shown.published.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(published));
         Ok(())
     }
-}
-
-/// Makes the tiles agree with the state: they may be behind, ahead or torn after a crash.
-pub(super) fn mend_tiles(executor: &Executor<StateStore>, tiles: &mut TileStore) -> Result<(), StorageError> {
-    use crate::proof::log::{TileCheck, check_tiles, rebuild};
-
-    let head = executor.head();
-    match check_tiles(head.tree_size, &head.root, tiles)? {
-        TileCheck::Whole => return tiles.cut(head.tree_size),
-        TileCheck::Damaged { path, why } => {
-            info!(path, why, leaves = head.tree_size, "making the tiles anew")
-        }
-    }
-    let state = executor.reader().tiles();
-    let firsts = (0..head.tree_size).step_by(STUBS_AT_ONCE);
-    let chunks = firsts.map(|first| state.stubs(LeafIndex(first), STUBS_AT_ONCE));
-    let root = rebuild(chunks, tiles)?.root();
-    if root != head.root {
-        return Err(StorageError::Damaged {
-            path: "state".to_owned(),
-            at: 0,
-            why: format!(
-                "its {} leaves make root {root} and its head says {}; remove the folder, so that it is built again from the block log",
-                head.tree_size, head.root
-            ),
-        });
-    }
-    tiles.cut(head.tree_size)
 }
 
 /// The checkpoint that was published before a restart, if it holds and the state covers it.

@@ -61,26 +61,7 @@ fn damaged(what: impl std::fmt::Display) -> ServeError {
     ServeError::Internal(what.to_string())
 }
 
-/// Tiles from their folder, or made from the state where the folder has none of that width.
-struct Tiles<'a> {
-    folder: &'a TileStore,
-    state: &'a LedgerReader<StateStore>,
-}
-
-impl TileReader for Tiles<'_> {
-    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        match self.folder.tile(path)? {
-            Some(tile) => Ok(Some(tile)),
-            None => self.state.tiles().tile(path),
-        }
-    }
-}
-
 impl Service {
-    fn tiles(&self) -> Tiles<'_> {
-        Tiles { folder: &self.tiles, state: &self.state }
-    }
-
     /// The transaction at a leaf, out of the block log.
     fn transaction_at(&self, leaf: &Leaf) -> Result<Transaction, ServeError> {
         let record = self.log.read(leaf.payload_seq).map_err(|error| internal(&error))?;
@@ -205,7 +186,7 @@ impl Ledger for Service {
                 "no certified checkpoint covers this leaf; it takes a moment".to_owned(),
             ));
         };
-        let path = inclusion_proof(leaf.index, published.size, &self.tiles()).map_err(damaged)?;
+        let path = inclusion_proof(leaf.index, published.size, &self.tiles).map_err(damaged)?;
         let bundle = ProofBundle {
             transaction: self.transaction_at(&leaf)?.bytes().to_vec(),
             stub: leaf.stub,
@@ -253,7 +234,7 @@ impl Ledger for Service {
         if to > self.shown.published().map_or(0, |published| published.size) {
             return Ok(None);
         }
-        consistency_proof(from, to, &self.tiles()).map(Some).map_err(damaged)
+        consistency_proof(from, to, &self.tiles).map(Some).map_err(damaged)
     }
 
     fn checkpoint(&self) -> Option<String> {
@@ -262,7 +243,7 @@ impl Ledger for Service {
 
     fn tile(&self, path: &TilePath) -> Result<Option<Bytes>, ServeError> {
         let name = format!("tile/{path}");
-        self.tiles().tile(&name).map(|tile| tile.map(Bytes::from)).map_err(|error| internal(&error))
+        self.tiles.tile(&name).map(|tile| tile.map(Bytes::from)).map_err(|error| internal(&error))
     }
 
     fn metrics(&self) -> String {
