@@ -20,7 +20,6 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
@@ -31,17 +30,11 @@ use crate::execute::{Batch, Files, LEAVES_TABLE, Pair, Read, Store};
 
 /// Memory for blocks read from disk, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
-/// Memory that a tree sorts new entries in before they become a table, in bytes; while one is written the next fills. A tree that
-/// exists keeps what it was made with.
+/// Memory that a tree sorts new entries in before they become a table, in bytes; while one is written the next fills, and who writes
+/// waits if four do.
 const SORTED_BYTES: u64 = 16 << 20;
 /// The same of each tree for a kind of records of the block log.
 const BLOCKS_SORTED_BYTES: u64 = 4 << 20;
-/// How many times as much a tree may hold before whoever writes to it waits. The one thread that makes tables may be busy merging, and each write to
-/// a tree that is above its size sends that thread a word: fjall 3.1 has room for a thousand, and its thread, which sends itself
-/// some, would wait for ever if they filled it.
-const SORTED_TIMES_MAX: u64 = 2;
-/// How often one who waits looks again.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Kinds of records that the block log's index finds; each has a tree.
 const BLOCK_KINDS: usize = 4;
 /// Journal on disk before older parts of it are flushed to tables, in bytes.
@@ -81,29 +74,23 @@ impl StateStore {
             .worker_threads(WORKERS)
             .open()
             .map_err(refuse)?;
-        let tree = |name: &str, sorted| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(sorted);
-            database.keyspace(name, options).map_err(refuse)
-        };
-        let trees = [tree("leaves", SORTED_BYTES)?, tree("state", SORTED_BYTES)?];
-        let of_kind = |kind: u8| tree(&format!("blocks-{kind}"), BLOCKS_SORTED_BYTES);
-        let blocks = [of_kind(1)?, of_kind(2)?, of_kind(3)?, of_kind(4)?];
+        let tree = |name: &str| database.keyspace(name, KeyspaceCreateOptions::default).map_err(refuse);
+        let trees = [tree("leaves")?, tree("state")?];
+        let blocks = [tree("blocks-1")?, tree("blocks-2")?, tree("blocks-3")?, tree("blocks-4")?];
         // Behind the lock that the database holds.
         let ids = IdFiles::open(path.join("ids"))?;
         Ok(Self { database, trees, blocks, ids, path })
     }
 
-    /// Waits until trees that were written to, and become tables of so many bytes, have room again.
-    fn wait_for_room(&self, trees: &[Keyspace], bytes: u64) -> Result<(), StorageError> {
-        for tree in trees {
-            while tree.tree.active_memtable().size() > SORTED_TIMES_MAX * bytes {
-                // Refused once the thread that makes room has failed.
-                let goes_on = self.database.persist(PersistMode::Buffer);
-                goes_on.map_err(|error| storage_error("write", &self.path, error))?;
-                std::thread::sleep(LOOK_EVERY);
-            }
-        }
-        Ok(())
+    /// Has trees that hold so many bytes in memory begin anew, and their thread make tables of what they hold.
+    ///
+    /// fjall 3.1 would ask that thread for it, with a word for each write to a tree above its size, in a queue of a thousand that the
+    /// thread writes to as well: if it was busy merging for long, it would wait for itself for ever. And nothing would bound what a
+    /// tree holds meanwhile. Its own sizes are larger, so that it never asks.
+    fn turn_over(&self, trees: &[Keyspace], bytes: u64) -> Result<(), StorageError> {
+        let mut full = trees.iter().filter(|tree| tree.tree.active_memtable().size() > bytes);
+        full.try_for_each(|tree| tree.rotate_memtable().map(|_| ()))
+            .map_err(|error| storage_error("write", &self.path, error))
     }
 
     /// A table for the index of the block log. It is as durable as the state is: whatever is persisted next.
@@ -169,7 +156,7 @@ impl Store for StateStore {
             }
         }
         writes.commit().map_err(|error| storage_error("write", &self.path, error))?;
-        self.wait_for_room(&self.trees, SORTED_BYTES)
+        self.turn_over(&self.trees, SORTED_BYTES)
     }
 
     fn persist(&self) -> Result<(), StorageError> {
@@ -217,12 +204,12 @@ impl BlockTable for Blocks {
             writes.insert(self.tree(&key), key, value);
         }
         writes.commit().map_err(|error| storage_error("write", &self.0.path, error))?;
-        self.0.wait_for_room(&self.0.blocks, BLOCKS_SORTED_BYTES)
+        self.0.turn_over(&self.0.blocks, BLOCKS_SORTED_BYTES)
     }
 
     fn clear(&self) -> Result<(), StorageError> {
-        // The last, which says what is there, at the end.
-        let mut trees = self.0.blocks.iter();
+        // The last first, which says what is there: what is left of a clear that is cut off is not taken for a whole.
+        let mut trees = self.0.blocks.iter().rev();
         trees.try_for_each(Keyspace::clear).map_err(|error| storage_error("clear", &self.0.path, error))
     }
 }
@@ -310,6 +297,28 @@ mod tests {
     fn keys(read: &impl Read, prefix: &str, from: &str, limit: usize) -> Vec<String> {
         let found = read.scan(prefix.as_bytes(), from.as_bytes(), limit).unwrap();
         found.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
+    }
+
+    #[test]
+    fn memory_for_new_entries_is_bounded_and_all_are_found() {
+        const BATCHES: u64 = 60;
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateStore::open(dir.path()).unwrap();
+        let key = |n: u64| [&[LEAVES_TABLE], &n.to_be_bytes()[..]].concat();
+        let block = |n: u64| [&[2], &n.to_be_bytes()[..]].concat();
+        for n in 0..BATCHES {
+            let mut batch = Batch::default();
+            batch.put(key(n), vec![7; 1 << 20]);
+            store.apply(batch).unwrap();
+            store.blocks().put(vec![(block(n), vec![9; 1 << 19])]).unwrap();
+            let held = |tree: &Keyspace| tree.tree.active_memtable().size();
+            assert!(store.trees.iter().all(|tree| held(tree) <= SORTED_BYTES));
+            assert!(store.blocks.iter().all(|tree| held(tree) <= BLOCKS_SORTED_BYTES));
+        }
+        for n in 0..BATCHES {
+            assert_eq!(store.get(&key(n)).unwrap().unwrap().len(), 1 << 20);
+            assert_eq!(store.blocks().get(&block(n)).unwrap().unwrap().len(), 1 << 19);
+        }
     }
 
     #[test]

@@ -66,6 +66,6 @@
 //! each connection of a client half a MiB, each by HTTP 64 KiB; own blocks, records and caches of keys are constants. A validator says each part and the
 //! sum when it starts, and shows the sum as `salus_memory_bound_bytes`: 2.4 GiB for four validators with the defaults
 //! and two threads that verify, of which in practice little is used at a time.
-//! Come on top: the state's store, with a cache of 32 MiB and, for each of its two large trees, 32 MiB at most that are filled, and
-//! what is being written of as much; and 16 bytes for each group of the block log ([`crate::log`]), which grow with the ledger and not with the
+//! Come on top: the state's store, with a cache of 32 MiB and, for each of its two large trees, 16 MiB that are filled and at most
+//! four times as much that is being written (a quarter of it for each of four small ones); and 16 bytes for each group of the block log ([`crate::log`]), which grow with the ledger and not with the
 //! load.
