@@ -9,7 +9,7 @@
 //! is dropped.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -100,18 +100,34 @@ struct Waking {
     closed: AtomicBool,
     /// Client transactions that wait.
     client_transactions: AtomicUsize,
-    /// Signatures that wait; what has none counts as one.
-    signatures: AtomicUsize,
+    /// Signatures that wait; what has none counts as one. A job is counted after it is queued, and may be taken, and taken off,
+    /// before: so this is never more than what waits or is just being taken.
+    signatures: AtomicIsize,
 }
 
 impl Waking {
-    /// Work was made visible, when so many signatures waited `before` it. A thread is woken for the first, to take it or to wait
-    /// for more, and once there is enough.
-    fn added(&self, before: usize, signatures: usize) {
-        if before == 0 || before < ENOUGH && before + signatures >= ENOUGH {
+    /// So many signatures were queued. A thread is woken for the first, to take it or to wait for more, and once there is enough.
+    ///
+    /// If others waited before, none has to be woken: the thread that was woken for them takes these too, or looks for more
+    /// after it has taken those off the number, which it then does after this was added to it.
+    fn added(&self, signatures: usize) {
+        let before = self.signatures.fetch_add(signed(signatures), Ordering::AcqRel);
+        if before <= 0 || before < signed(ENOUGH) && before + signed(signatures) >= signed(ENOUGH) {
             self.bell.ring();
         }
     }
+
+    fn taken(&self, signatures: usize) {
+        self.signatures.fetch_sub(signed(signatures), Ordering::AcqRel);
+    }
+
+    fn is_enough(&self) -> bool {
+        self.signatures.load(Ordering::Acquire) >= signed(ENOUGH)
+    }
+}
+
+fn signed(signatures: usize) -> isize {
+    isize::try_from(signatures).unwrap_or(isize::MAX)
 }
 
 impl VerifyPool {
@@ -134,7 +150,7 @@ impl VerifyPool {
             bell: Bell::new(threads),
             closed: AtomicBool::new(false),
             client_transactions: AtomicUsize::new(0),
-            signatures: AtomicUsize::new(0),
+            signatures: AtomicIsize::new(0),
         });
         let queues = Queues {
             clients: client_queue,
@@ -181,15 +197,9 @@ impl VerifyPool {
             Job::Transactions(chunk) => chunk.len().max(1),
             Job::Payload(payload) => payload.payload.len().max(1),
         };
-        // Before it can be taken: who takes it takes it off the number.
-        let before = self.waking.signatures.fetch_add(signatures, Ordering::Relaxed);
-        let queued = self.queue(job);
-        if queued.is_err() {
-            self.waking.signatures.fetch_sub(signatures, Ordering::Relaxed);
-        }
-        // Also for nothing: others may have seen the number and relied on this ring.
-        self.waking.added(before, signatures);
-        queued
+        self.queue(job)?;
+        self.waking.added(signatures);
+        Ok(())
     }
 
     fn queue(&self, job: Job) -> Result<(), Busy> {
@@ -260,7 +270,7 @@ impl Shared {
                 let mut queues = self.queues();
                 let wait = queues.wait().filter(|_| !closed);
                 let batch = if wait.is_some() { Vec::new() } else { queues.fill() };
-                (batch, queues.is_work() || queues.is_coming(), wait)
+                (batch, queues.is_work(), wait)
             };
             if !batch.is_empty() {
                 if is_more {
@@ -342,7 +352,7 @@ struct Queues {
 impl Queues {
     /// How long what waits is still gathered; `None` if a batch is to begin now, or nothing waits.
     fn wait(&self) -> Option<Duration> {
-        if !self.is_work() || self.waking.signatures.load(Ordering::Relaxed) >= ENOUGH {
+        if !self.is_work() || self.waking.is_enough() {
             return None;
         }
         let left = self.gather.saturating_sub(self.began?.elapsed());
@@ -351,11 +361,6 @@ impl Queues {
 
     fn is_work(&self) -> bool {
         !self.cut.is_empty() || !self.payloads.is_empty() || !self.clients.is_empty()
-    }
-
-    /// Whether somebody is about to queue something who saw that others waited, and so does not ring.
-    fn is_coming(&self) -> bool {
-        self.waking.signatures.load(Ordering::Relaxed) > 0
     }
 
     /// Takes the next job off the queues and cuts it, if there is one.
@@ -388,7 +393,7 @@ impl Queues {
         }
         if !batch.is_empty() {
             let taken: usize = batch.iter().map(|piece| piece.unit.signatures().max(1)).sum();
-            self.waking.signatures.fetch_sub(taken, Ordering::Relaxed);
+            self.waking.taken(taken);
             self.began = Some(Instant::now());
         }
         batch

@@ -227,6 +227,33 @@ fn what_is_gathered_is_verified_when_its_time_has_come() {
     }
 }
 
+/// Several submit at the same moments, and a worker may look at the queues at any of them: none waits for one that nobody woke.
+#[test]
+fn no_job_is_left_lying() {
+    const SUBMITTERS: u64 = 8;
+    const JOBS: u64 = 20_000;
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..SUBMITTERS).map(|_| bounded(1)).unzip();
+    let on_answer = move |answer: Answer| match answer {
+        Answer::Payload { block, .. } => senders[usize::try_from(block.round.0).unwrap()].send(()).unwrap(),
+        Answer::Transactions { .. } => unreachable!("there are payloads alone"),
+    };
+    let pool = VerifyPool::start(&config(2, 8, 8), NETWORK, directory(), on_answer).unwrap();
+    std::thread::scope(|scope| {
+        for (round, answered) in (0..).zip(receivers) {
+            let pool = &pool;
+            scope.spawn(move || {
+                let payload = block(round, 0).payload;
+                for _ in 0..JOBS {
+                    let block = BlockRef { round: Round(round), ..BlockRef::default() };
+                    pool.try_submit(Job::Payload(BlockPayload { block, payload: Arc::clone(&payload) }))
+                        .unwrap();
+                    answered.recv_timeout(PATIENCE).unwrap();
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn an_idle_pool_ends() {
     let (pool, answers) = pool(&config(3, 1, 1));

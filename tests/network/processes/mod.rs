@@ -167,11 +167,31 @@ async fn assert_nothing_is_missing(network: &LocalNetwork, acknowledged: &Acknow
     }
 }
 
+/// What all validators say of themselves, for whoever has to find out why one is behind.
+async fn figures(network: &LocalNetwork) -> String {
+    let mut said = String::new();
+    for index in 0..network.size() {
+        let endpoint = network.endpoint(index);
+        let answer = network.api().get(&endpoint.http, "/metrics").await;
+        let text =
+            answer.map_or_else(|why| why.to_string(), |answer| String::from_utf8_lossy(&answer.body).into());
+        let figures: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let log = std::fs::read_to_string(network.log_path(index)).unwrap_or_default();
+        let mut last: Vec<&str> = log.lines().rev().take(20).collect();
+        last.reverse();
+        said += &format!("{}:\n{}\n{}\n", endpoint.name, figures.join("\n"), last.join("\n"));
+    }
+    said
+}
+
 /// All validators agree on a log that holds at least what was acknowledged, each at a leaf of its own.
 async fn assert_agreement(network: &LocalNetwork, acknowledged: &Acknowledged) {
     let leaves: std::collections::BTreeSet<_> = acknowledged.values().collect();
     assert_eq!(leaves.len(), acknowledged.len(), "two transactions have one leaf");
     let last = leaves.last().map_or(0, |leaf| leaf.0 + 1);
-    let agreement = network.wait_agreement(last, WITHIN).await.unwrap();
+    let agreement = match network.wait_agreement(last, WITHIN).await {
+        Ok(agreement) => agreement,
+        Err(why) => panic!("{why}\n{}", figures(network).await),
+    };
     assert!(agreement.size >= last);
 }
