@@ -14,8 +14,11 @@ use salus::io::verify_pool::{Answer, Busy, Job, VerifyPool, VerifyPoolConfig};
 use salus::types::{AccessLog, Body, Envelope, KeyId, NetworkId, OrgId, Roles, TimestampMs, Transaction};
 use salus::verify::BATCH_SIGNATURES_MAX;
 
-/// Signatures of one iteration: so many that the last ones, which wait a moment for company that does not come, hardly count.
-const SIGNATURES: usize = 262_144;
+/// Signatures of one iteration.
+const SIGNATURES: usize = 131_072;
+/// Signatures before the clock starts, and behind those of the last iteration: the pipeline is full from the first to the last that
+/// counts.
+const AROUND: usize = 32_768;
 /// Transactions that a client hands over at a time.
 const CHUNK: usize = 64;
 const THREADS: usize = 2;
@@ -96,7 +99,10 @@ pub(crate) fn bench(group: &mut BenchmarkGroup<'_, WallTime>) {
         group.bench_function(format!("pipeline/keys={keys}"), |b| {
             let answered = Arc::new(AtomicUsize::new(0));
             let pool = start(&clients, Arc::clone(&answered));
-            b.iter_custom(|rounds| (0..rounds).map(|_| pipeline(&clients, &pool, &answered)).sum());
+            b.iter_custom(|rounds| {
+                let signatures = SIGNATURES * usize::try_from(rounds).expect("few");
+                pipeline(&clients, &pool, &answered, signatures)
+            });
         });
     }
 }
@@ -144,24 +150,49 @@ fn start(clients: &Clients, answered: Arc<AtomicUsize>) -> VerifyPool {
     VerifyPool::start(&config, NETWORK, clients.directory.clone(), on_answer).expect("threads")
 }
 
-/// Submits everything, whenever there is room, until all is answered.
-fn pipeline(clients: &Clients, pool: &VerifyPool, answered: &AtomicUsize) -> Duration {
+/// Submits the transactions again and again, whenever there is room, until all are answered: the time that so many take among others.
+fn pipeline(clients: &Clients, pool: &VerifyPool, answered: &AtomicUsize, signatures: usize) -> Duration {
     let chunks = clients.chunks();
     answered.store(0, Ordering::Relaxed);
-    let start = Instant::now();
-    for chunk in chunks {
-        let mut job = Job::Transactions(chunk);
+    let (begun, mut span) = (Instant::now(), Span::default());
+    for n in 0..(signatures + 2 * AROUND) / CHUNK {
+        let mut job = Job::Transactions(chunks[n % chunks.len()].clone());
         while let Err(Busy(refused)) = pool.try_submit(job) {
-            assert!(start.elapsed() < PATIENCE, "the queue stays full");
+            assert!(begun.elapsed() < PATIENCE, "the queue stays full");
             job = refused;
             // As long as a few batches take; the queue holds sixteen.
             std::thread::sleep(Duration::from_millis(1));
+            span.saw(answered.load(Ordering::Relaxed), signatures);
         }
     }
-    while answered.load(Ordering::Relaxed) < SIGNATURES {
+    while answered.load(Ordering::Relaxed) < signatures + 2 * AROUND {
         // A thread that found a bad signature has ended, and answers no more.
-        assert!(start.elapsed() < PATIENCE, "not answered");
+        assert!(begun.elapsed() < PATIENCE, "not answered");
         std::thread::sleep(Duration::from_micros(100));
     }
-    start.elapsed()
+    span.took(signatures)
+}
+
+/// Two moments and what was answered until then: when the first ones were, and when as many as count were besides.
+#[derive(Default)]
+struct Span {
+    from: Option<(Instant, usize)>,
+    to: Option<(Instant, usize)>,
+}
+
+impl Span {
+    fn saw(&mut self, answered: usize, signatures: usize) {
+        if self.from.is_none() && answered >= AROUND / 2 {
+            self.from = Some((Instant::now(), answered));
+        }
+        if self.to.is_none() && self.from.is_some_and(|(_, before)| answered >= before + signatures) {
+            self.to = Some((Instant::now(), answered));
+        }
+    }
+
+    /// Batches are answered whole, so these are some more than were asked for.
+    fn took(&self, signatures: usize) -> Duration {
+        let ((from, before), (to, after)) = self.from.zip(self.to).expect("the queue was full all the time");
+        (to - from).mul_f64(signatures as f64 / (after - before) as f64)
+    }
 }

@@ -63,6 +63,12 @@ impl<T> KeyTable<T> {
         &self.values[position]
     }
 
+    /// The same, to be changed.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn get_mut(&mut self, position: usize) -> &mut T {
+        &mut self.values[position]
+    }
+
     /// Adds a key that is not in the table; returns its position.
     pub(super) fn insert(&mut self, key: &[u8; 32], value: T) -> usize {
         if 2 * (self.keys.len() + 1) > self.slots.len() {

@@ -28,9 +28,9 @@ pub(super) struct Equation<'a> {
     /// R.
     pub(super) r: &'a Row,
     /// Digits of SHA-512(R ‖ A ‖ M).
-    pub(super) k: Digits,
+    pub(super) k: [Digits; 2],
     /// Digits of s.
-    pub(super) s: Digits,
+    pub(super) s: [Digits; 2],
 }
 
 /// Lanes in which \[8\](\[s\]B − \[k\]A − R) = 0.
@@ -45,8 +45,8 @@ pub(super) fn hold(equations: &[Equation<'_>; LANES]) -> u8 {
         }
         let (mut a, mut b) = ([&of_base[DIGIT_MAX]; LANES], [&of_base[DIGIT_MAX]; LANES]);
         for (lane, equation) in equations.iter().enumerate() {
-            a[lane] = &of_keys[lane][place(-equation.k.0[at])];
-            b[lane] = &of_base[place(equation.s.0[at])];
+            a[lane] = &of_keys[lane][place(-digit(&equation.k, at))];
+            b[lane] = &of_base[place(digit(&equation.s, at))];
         }
         sum = sum.add(&Extended8::gather(a)).add(&Extended8::gather(b));
     }
@@ -55,6 +55,11 @@ pub(super) fn hold(equations: &[Equation<'_>; LANES]) -> u8 {
         sum = sum.double().double().double();
     }
     sum.is_identity()
+}
+
+fn digit([low, high]: &[Digits; 2], at: usize) -> i16 {
+    let digits = if at < 128 / WIDTH { low } else { high };
+    digits.0[at % (128 / WIDTH)]
 }
 
 /// Where a table has the multiple for a digit.
@@ -85,6 +90,6 @@ fn base_table() -> &'static Table {
     if let Some(table) = TABLE.get() {
         return table;
     }
-    let [table, ..] = tables(&Niels8::splat(&base()));
+    let [table, ..] = tables(&Niels8::splat(&base().row));
     TABLE.get_or_init(|| table)
 }

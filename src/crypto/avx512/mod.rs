@@ -24,7 +24,7 @@ use super::backend::{Backend, Coefficients};
 use super::keys::KeyTable;
 use super::verify::{Signed, verify_one};
 use msm::{Digits, Multiples};
-use point::{Row, decompress};
+use point::{Extended8, Niels8, Row, decompress};
 use scalar::{Coefficient, Scalar, Sum};
 use sha512::Messages;
 
@@ -60,6 +60,14 @@ struct Prepared {
     k: [u64; 8],
 }
 
+/// A known key, or the base.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    row: Row,
+    /// The point times 2¹²⁸, once a batch needed it: it costs more than to decode the key.
+    high: Option<Row>,
+}
+
 /// What a key's signatures add up to in one batch: Σ m·k of the positive coefficients, and of the negative ones.
 #[derive(Debug, Clone, Copy, Default)]
 struct KeySum {
@@ -72,7 +80,7 @@ struct KeySum {
 /// See the module's text. Memory is kept from batch to batch.
 #[derive(Debug)]
 pub(super) struct Engine {
-    keys: KeyTable<Row>,
+    keys: KeyTable<Key>,
     prepared: Vec<Prepared>,
     messages: Messages,
     sums: Vec<KeySum>,
@@ -103,7 +111,7 @@ impl Engine {
         for keys in missing.chunks(DECODED) {
             for (key, row) in keys.iter().zip(decode(keys)) {
                 if let Some(row) = row {
-                    self.keys.insert(key, row);
+                    self.keys.insert(key, Key { row, high: None });
                 }
             }
         }
@@ -153,7 +161,7 @@ impl Engine {
                 let one = &chunk[lane.min(chunk.len() - 1)];
                 let (k, s) =
                     (Scalar::reduced(&one.k).digits::<{ each::WIDTH }>(), one.s.digits::<{ each::WIDTH }>());
-                each::Equation { key: self.keys.get(one.key), r: &one.r, k, s }
+                each::Equation { key: &self.keys.get(one.key).row, r: &one.r, k, s }
             });
             let hold = each::hold(&equations);
             verdicts.extend((0..chunk.len()).map(|lane| hold >> lane & 1 == 1));
@@ -175,7 +183,7 @@ impl Engine {
         let mut used = Vec::new();
         for (item, bits) in self.prepared[range].iter().zip(coefficients) {
             let z = Coefficient::new(*bits);
-            self.multiples.push_short(item.r, z.digits::<W>());
+            self.multiples.push(item.r, z.digits::<W>());
             let sum = &mut self.sums[item.key];
             if sum.batch != self.batch {
                 *sum = KeySum { batch: self.batch, ..KeySum::default() };
@@ -187,14 +195,45 @@ impl Engine {
             of_key.add_product(z.amount, &item.k);
             of_base.add_product(z.amount, item.s.words());
         }
+        self.raise(&used);
         for key in used {
             let sum = &self.sums[key];
-            let digits: Digits = sum.plus.minus(&sum.minus).digits::<W>();
-            self.multiples.push(*self.keys.get(key), digits);
+            push(&mut self.multiples, self.keys.get(key), &sum.plus.minus(&sum.minus).digits::<W>());
         }
-        self.multiples.push(base(), plus.minus(&minus).digits::<W>());
+        push(&mut self.multiples, &base(), &plus.minus(&minus).digits::<W>());
         self.multiples.cancel::<W, G>()
     }
+
+    /// Has 2¹²⁸ times these keys at hand.
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn raise(&mut self, used: &[usize]) {
+        let missing: Vec<usize> =
+            used.iter().copied().filter(|key| self.keys.get(*key).high.is_none()).collect();
+        for keys in missing.chunks(8) {
+            let rows = std::array::from_fn(|lane| self.keys.get(keys[lane.min(keys.len() - 1)]).row);
+            for (key, high) in keys.iter().zip(raised(&rows)) {
+                self.keys.get_mut(*key).high = Some(high);
+            }
+        }
+    }
+}
+
+/// Adds a point with a factor of 256 bits.
+fn push(multiples: &mut Multiples, key: &Key, [low, high]: &[Digits; 2]) {
+    multiples.push(key.row, *low);
+    let raised = key.high.unwrap_or_else(|| unreachable!("it was made for this batch"));
+    multiples.push(raised, *high);
+}
+
+/// 2¹²⁸ times the points.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn raised(rows: &[Row; 8]) -> [Row; 8] {
+    let mut points = Extended8::identity().add_niels(&Niels8::gather(rows.each_ref()));
+    for _ in 0..128 {
+        points = points.double();
+    }
+    points.to_niels().rows()
 }
 
 impl Backend for Engine {
@@ -231,9 +270,9 @@ impl Backend for Engine {
         // SAFETY: an engine exists only where the features are.
         unsafe {
             if range.len() < WIDE_DIGITS_MIN {
-                self.equation::<4, 8>(range, &drawn)
+                self.equation::<4, 4>(range, &drawn)
             } else {
-                self.equation::<8, 4>(range, &drawn)
+                self.equation::<8, 2>(range, &drawn)
             }
         }
     }
@@ -263,13 +302,15 @@ fn decode(encoded: &[&[u8; 32]]) -> [Option<Row>; DECODED] {
 
 /// The base point B.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn base() -> Row {
-    static BASE: OnceLock<Row> = OnceLock::new();
-    if let Some(row) = BASE.get() {
-        return *row;
+fn base() -> Key {
+    static BASE: OnceLock<Key> = OnceLock::new();
+    if let Some(base) = BASE.get() {
+        return *base;
     }
     let [row, ..] = decode(&[&ED25519_BASEPOINT_COMPRESSED.0]);
-    *BASE.get_or_init(|| row.unwrap_or_else(|| unreachable!("the base is a point")))
+    let row = row.unwrap_or_else(|| unreachable!("the base is a point"));
+    let [high, ..] = raised(&[row; 8]);
+    *BASE.get_or_init(|| Key { row, high: Some(high) })
 }
 
 #[cfg(test)]

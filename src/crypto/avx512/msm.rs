@@ -2,22 +2,17 @@
 //! time, one in each lane.
 //!
 //! A point goes into a bucket of each window, and the lanes of one addition are the windows: all add the same point, each to a bucket of its
-//! own. Then the buckets of each window are summed up with their weights, and the windows with theirs.
+//! own. Then the buckets of each window are summed up with their weights, and the windows with theirs. That is the same work for few points
+//! as for many, so factors have 128 bits at most: of longer ones the upper half counts for the point times 2¹²⁸.
 
 use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_movepi16_mask};
 
 use super::point::{Extended8, Niels8, Row, Slot};
 use crate::planted::{self, Bug};
 
-/// Signed digits of a scalar, lowest first; 32 of eight bits or 64 of four.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Digits(pub(super) [i16; 64]);
-
-impl Default for Digits {
-    fn default() -> Self {
-        Self([0; 64])
-    }
-}
+/// Signed digits of a number below 2¹²⁸, lowest first; 16 of eight bits or 32 of four.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Digits(pub(super) [i16; 32]);
 
 /// Windows side by side.
 const LANES: usize = 8;
@@ -29,8 +24,6 @@ const BUCKETS_MAX: usize = 129;
 pub(super) struct Multiples {
     rows: Vec<Row>,
     digits: Vec<Digits>,
-    /// How many, from the front, have factors below 2¹²⁸: no digits in the upper half of the windows.
-    short: usize,
     buckets: Box<[[Slot; BUCKETS_MAX]; LANES]>,
 }
 
@@ -38,32 +31,24 @@ impl Multiples {
     pub(super) fn new() -> Self {
         let buckets = vec![[Slot::IDENTITY; BUCKETS_MAX]; LANES].into_boxed_slice();
         let buckets = buckets.try_into().unwrap_or_else(|_| unreachable!("as many as there are"));
-        Self { rows: Vec::new(), digits: Vec::new(), short: 0, buckets }
+        Self { rows: Vec::new(), digits: Vec::new(), buckets }
     }
 
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.digits.clear();
-        self.short = 0;
     }
 
-    /// Adds a point with a factor below 2¹²⁸. All of these come first.
-    pub(super) fn push_short(&mut self, row: Row, digits: Digits) {
-        debug_assert_eq!(self.short, self.rows.len());
-        self.push(row, digits);
-        self.short += 1;
-    }
-
-    /// Adds a point with any factor.
+    /// Adds a point with its factor.
     pub(super) fn push(&mut self, row: Row, digits: Digits) {
         self.rows.push(row);
         self.digits.push(digits);
     }
 
-    /// Whether eight times the sum is neutral, with digits of W bits in G groups of eight windows: W · G = 32.
+    /// Whether eight times the sum is neutral, with digits of W bits in G groups of eight windows: W · G = 16.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512ifma")]
     pub(super) fn cancel<const W: usize, const G: usize>(&mut self) -> bool {
-        const { assert!(W * G == 32 && W <= 8) };
+        const { assert!(W * G == 16 && W <= 8) };
         let mut sum = Extended8::identity();
         // Groups from the highest down; lane l of group g weighs 2^(W (8g + l)).
         for group in (0..G).rev() {
@@ -72,9 +57,8 @@ impl Multiples {
                     sum = sum.double();
                 }
             }
-            let first = if group < G / 2 { 0 } else { self.short };
             let buckets = const { (1 << (W - 1)) + 1 };
-            self.fill(buckets, group, first);
+            self.fill(buckets, group);
             sum = sum.add(&self.weigh(buckets));
         }
         let mut lanes = [Slot::IDENTITY; LANES];
@@ -95,15 +79,15 @@ impl Multiples {
         all.is_identity() == u8::MAX
     }
 
-    /// Puts the points from `first` on into the buckets of a group's windows. The one place of this addition, which is so put
+    /// Puts the points into the buckets of a group's windows. The one place of this addition, which is so put
     /// in line: most of the time goes here.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512ifma")]
-    fn fill(&mut self, buckets: usize, group: usize, first: usize) {
+    fn fill(&mut self, buckets: usize, group: usize) {
         for lane in self.buckets.iter_mut() {
             lane[..buckets].fill(Slot::IDENTITY);
         }
-        for (row, digits) in self.rows[first..].iter().zip(&self.digits[first..]) {
+        for (row, digits) in self.rows.iter().zip(&self.digits) {
             let (groups, _) = digits.0.as_chunks::<LANES>();
             let digits = &groups[group];
             let [b0, b1, b2, b3, b4, b5, b6, b7] = &mut *self.buckets;

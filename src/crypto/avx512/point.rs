@@ -70,6 +70,16 @@ impl Slot {
 }
 
 impl Niels8 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn of_affine(x: &Field8, y: &Field8) -> Self {
+        Self {
+            sum: y.wide().plus(x.wide()).carry(),
+            difference: y.wide().minus(x.wide()).carry(),
+            product: x.mul(y).carry().mul(&Field8::splat(TWICE_D)).carry(),
+        }
+    }
+
     /// One point, in all lanes.
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -201,6 +211,18 @@ impl Extended8 {
         from_parts!(both.minus_sum(ab), f, b.minus(a), Wide8::zero().minus_sum(ab))
     }
 
+    /// As they are added, with Z = 1.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    pub(super) fn to_niels(self) -> Niels8 {
+        // 1 / Z = Z^(p − 2), and p − 2 = 8 (p − 5) / 8 + 3.
+        let z = [self.z.carry()];
+        let cubed = multiply(&squared(z, 1), &z);
+        let [inverse] = multiply(&squared(power_22523(&z), 3), &cubed);
+        let (x, y) = (self.x.carry().mul(&inverse).carry(), self.y.carry().mul(&inverse).carry());
+        Niels8::of_affine(&x, &y)
+    }
+
     /// The negative points.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
@@ -293,12 +315,7 @@ pub(super) fn decompress<const K: usize>(encoded: &[Encoded8; K]) -> [(Niels8, u
         let x = root[k].or(is_rotated & !is_root, &rotated);
         let minus_x = Wide8::zero().minus(x.wide()).carry();
         let x = x.or(x.is_odd() ^ signs(&encoded[k]), &minus_x);
-        let points = Niels8 {
-            sum: y[k].wide().plus(x.wide()).carry(),
-            difference: y[k].wide().minus(x.wide()).carry(),
-            product: x.mul(&y[k]).carry().mul(&Field8::splat(TWICE_D)).carry(),
-        };
-        out[k] = (points, is_root | is_rotated);
+        out[k] = (Niels8::of_affine(&x, &y[k]), is_root | is_rotated);
     }
     out
 }
@@ -449,6 +466,8 @@ mod tests {
             assert_eq!(same(&p.add_niels(&q), sums), u8::MAX);
             assert_eq!(same(&p.add(&q_alone), sums), u8::MAX);
             assert_eq!(same(&p.double(), a.map(|point| point + point)), u8::MAX);
+            let four_times = identity.add_niels(&p.double().double().to_niels());
+            assert_eq!(same(&four_times, a.map(|point| point * Scalar::from(4_u8))), u8::MAX);
             let minus = p.add_niels(&q.negated_in(0b1010_1011));
             let differences: [EdwardsPoint; 8] = std::array::from_fn(|lane| {
                 if 0b1010_1011 >> lane & 1 == 1 { a[lane] - b[lane] } else { a[lane] + b[lane] }

@@ -44,14 +44,15 @@ impl Scalar {
         &self.0
     }
 
-    /// Signed digits of W bits, W = 4 or 8, lowest first: all from −2^(W−1) up to below 2^(W−1), but for the last, which ends the
-    /// number and is not negative.
-    pub(super) fn digits<const W: usize>(&self) -> Digits {
+    /// Signed digits of W bits, W = 4 or 8, of its lower 128 bits and of its upper ones: all from −2^(W−1) up to below 2^(W−1), but for
+    /// the last, which ends the number and is not negative.
+    pub(super) fn digits<const W: usize>(&self) -> [Digits; 2] {
         // Half a digit is added to each digit but the last, so that their carries run, and taken off each alone.
         let mut shifted = self.0;
         let half = halves::<W>();
         add(&mut shifted, &[half, half, half, half & (u64::MAX >> W)]);
-        signed_digits::<W, 4>(&shifted)
+        let [a, b, c, d] = shifted;
+        [signed_digits::<W>([a, b], false), signed_digits::<W>([c, d], true)]
     }
 }
 
@@ -61,14 +62,14 @@ const fn halves<const W: usize>() -> u64 {
     one_in_each << (W - 1)
 }
 
-/// Digits of W bits, less half a digit each but for the last.
+/// Digits of W bits, less half a digit each but for the last where the number ends.
 #[expect(clippy::cast_possible_truncation, reason = "a digit has at most eight bits")]
-fn signed_digits<const W: usize, const N: usize>(words: &[u64; N]) -> Digits {
+fn signed_digits<const W: usize>(words: [u64; 2], ends: bool) -> Digits {
     let mut digits = Digits::default();
-    let n = 64 * N / W;
+    let n = 128 / W;
     for (at, digit) in digits.0[..n].iter_mut().enumerate() {
         let raw = words[at * W / 64] >> (at * W % 64) & ((1 << W) - 1);
-        *digit = raw as i16 - if at + 1 < n { 1 << (W - 1) } else { 0 };
+        *digit = raw as i16 - if ends && at + 1 == n { 0 } else { 1 << (W - 1) };
     }
     digits
 }
@@ -94,7 +95,7 @@ impl Coefficient {
         let half = halves::<W>();
         let all_but_last = u128::from(half) | u128::from(half & (u64::MAX >> W)) << 64;
         let shifted = self.amount + all_but_last;
-        let mut digits = signed_digits::<W, 2>(&[shifted as u64, (shifted >> 64) as u64]);
+        let mut digits = signed_digits::<W>([shifted as u64, (shifted >> 64) as u64], true);
         if self.is_negative {
             for digit in &mut digits.0 {
                 *digit = -*digit;
@@ -277,7 +278,7 @@ mod tests {
 
     /// The number that digits stand for.
     fn value<const W: usize>(digits: &Digits) -> Other {
-        digits.0[..256 / W].iter().rev().fold(Other::ZERO, |value, digit| {
+        digits.0[..128 / W].iter().rev().fold(Other::ZERO, |value, digit| {
             let amount = Other::from(u64::from(digit.unsigned_abs()));
             let shifted = value * Other::from(1_u64 << W);
             if *digit < 0 { shifted - amount } else { shifted + amount }
@@ -297,9 +298,10 @@ mod tests {
             sum.reduce()
         });
         for scalar in some.chain(edges) {
-            let digits = scalar.digits::<W>();
-            assert_eq!(Some(value::<W>(&digits)), Other::from_canonical_bytes(bytes(&scalar)).into());
-            assert!(digits.0.iter().all(|digit| (-half..=half).contains(digit)));
+            let [low, high] = scalar.digits::<W>();
+            let upper = value::<W>(&high) * Other::from(1_u128 << 64) * Other::from(1_u128 << 64);
+            assert_eq!(Some(value::<W>(&low) + upper), Other::from_canonical_bytes(bytes(&scalar)).into());
+            assert!(low.0.iter().chain(&high.0).all(|digit| (-half..=half).contains(digit)));
         }
         for bits in [0, 1, u128::MAX, u128::MAX >> 1, 1 << 127].into_iter().chain(
             (0..500).map(|n| u128::from_le_bytes(hash("bits", n)[..16].try_into().unwrap_or_default())),
@@ -310,7 +312,7 @@ mod tests {
             let digits = coefficient.digits::<W>();
             assert_eq!(value::<W>(&digits), expected, "{bits:#x}");
             assert!(digits.0.iter().all(|digit| (-half..=half).contains(digit)));
-            assert!(digits.0[128 / W..].iter().all(|digit| *digit == 0), "no digits in the upper half");
+            assert!(digits.0[128 / W..].iter().all(|digit| *digit == 0), "no more digits than 128 bits have");
         }
     }
 
