@@ -1,12 +1,11 @@
 //! Memory of four validators that are loaded for ten minutes.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::load;
 use super::results::{LoadRun, Memory, MemorySample, rounded};
 use super::step::Work;
+use super::{load, network};
 
 /// The load runs so many times on the same validators: transactions are signed before the clock starts and are valid for
 /// ten minutes, so one load cannot last as long.
@@ -15,26 +14,19 @@ const LOAD_S: &str = "300";
 const LOAD_S_QUICK: &str = "5";
 const EVERY: Duration = Duration::from_secs(5);
 const EVERY_QUICK: Duration = Duration::from_millis(500);
-/// How long a validator may take to end.
-const END_WITHIN: Duration = Duration::from_secs(20);
 
 pub(super) fn measure(work: &mut Work) -> Result<(), String> {
-    let half = work.results.load.as_ref().and_then(super::results::Load::half_rate);
-    let rate = half.ok_or("the rate is half of the best: measure load too (`--only load,memory`)")?;
-    let network = work.scratch.join("net");
-    let mut demo = work.program("salus");
-    demo.args(["demo", "--keep", "--times", "1", "--dir"]).arg(&network).stdout(Stdio::null());
-    let started = work.run(&mut demo);
-    let measured = started.and_then(|()| loads(work, &network, rate));
-    let ended = end_validators(&work.scratch);
+    let rate = network::half_rate(work, "memory")?;
+    let measured = network::start(work).and_then(|network| loads(work, &network, rate));
+    let ended = network::end(&work.scratch);
     work.results.memory = Some(measured?);
     ended
 }
 
 fn loads(work: &mut Work, network: &Path, rate: u64) -> Result<Memory, String> {
     let (seconds, every) = if work.quick { (LOAD_S_QUICK, EVERY_QUICK) } else { (LOAD_S, EVERY) };
-    let folders = validators(&work.scratch);
-    let pids: Vec<String> = folders.iter().filter_map(|folder| pid(folder)).collect();
+    let folders = network::validators(&work.scratch);
+    let pids: Vec<String> = folders.iter().filter_map(|folder| network::pid(folder)).collect();
     if pids.is_empty() {
         return Err("`salus demo --keep` has left no process ids".to_owned());
     }
@@ -95,41 +87,6 @@ fn sample(pids: &[String]) -> MemorySample {
 fn mib(status: &str, field: &str) -> f64 {
     let kib = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"));
     kib.and_then(|kib| kib.parse::<f64>().ok()).map_or(0.0, |kib| rounded(kib / 1_024.0))
-}
-
-/// Folders of the validators in a folder of this task.
-fn validators(scratch: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(scratch.join("net")).into_iter().flatten().flatten();
-    let mut folders: Vec<_> =
-        entries.map(|entry| entry.path()).filter(|path| path.join("node.pid").is_file()).collect();
-    folders.sort();
-    folders
-}
-
-/// Process id of a validator, if it still runs: a process of another program may have got the number since.
-fn pid(folder: &Path) -> Option<String> {
-    let pid = std::fs::read_to_string(folder.join("node.pid")).ok()?.trim().to_owned();
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    String::from_utf8_lossy(&command).contains(&*folder.to_string_lossy()).then_some(pid)
-}
-
-/// Ends the validators that `salus demo --keep` has left in a folder of this task, and waits until they are gone.
-pub(super) fn end_validators(scratch: &Path) -> Result<(), String> {
-    let folders = validators(scratch);
-    for pid in folders.iter().filter_map(|folder| pid(folder)) {
-        // It may have ended since: then there is nothing to do.
-        let _ = Command::new("kill").arg(&pid).stderr(Stdio::null()).status();
-    }
-    let until = Instant::now() + END_WITHIN;
-    for folder in &folders {
-        while let Some(pid) = pid(folder) {
-            if Instant::now() >= until {
-                return Err(format!("validator {pid} does not end: end it with `kill -9 {pid}`"));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ mod load;
 mod log;
 mod machine;
 mod memory;
+mod network;
 mod numbers;
 mod peers;
 mod plot;
 mod plots;
+mod profile;
 mod readme;
 mod report;
 mod results;
@@ -40,11 +42,11 @@ USAGE
   cargo xtask perf --from DIR
 
 OPTIONS
-  --only STEP,…  of verify, hash, consensus, execute, state, log, files, load, memory, peers; what results.json of
-                 the same commit and machine has of other steps stays. peers, what is in perf/peers, runs only so:
-                 it builds other people's programs, half an hour, and takes as long again
+  --only STEP,…  of verify, hash, consensus, execute, state, log, files, load, memory, profile, peers; what
+                 results.json of the same commit and machine has of other steps stays. peers, what is in perf/peers,
+                 runs only so: it builds other people's programs, half an hour, and takes as long again
   --quick        times that are too short for figures, to see that everything works
-  --long         memory too: ten minutes of load
+  --long         memory and profile too: ten minutes of load, and a flame graph of a validator under load
   --out DIR      folder for results.json, report.md and plots [default: perf; with --quick: target/perf]
   --from DIR     measure nothing: make report and plots again from DIR/results.json
 
@@ -55,6 +57,8 @@ EXAMPLES
       cargo xtask perf --quick
   Signatures and the block log, in a folder of their own:
       cargo xtask perf --only verify,log --out target/perf
+  Where a validator under load spends its time, in a folder of its own:
+      cargo xtask perf --only load,profile --out target/perf
   Other people's engine, store, verifiers and QUIC beside this one:
       cargo xtask perf --only peers
   Report, plots and the README's table again, from the results that are kept:
@@ -122,8 +126,8 @@ fn parse(args: &[&str]) -> Result<Task, String> {
     }
     let is_only = only.is_some();
     let mut steps = only.unwrap_or_else(|| Step::ALL.into_iter().filter(|step| step.is_usual()).collect());
-    if long && !steps.contains(&Step::Memory) {
-        steps.push(Step::Memory);
+    if long {
+        steps = Step::ALL.into_iter().filter(|step| step.is_long() || steps.contains(step)).collect();
     }
     Ok(Task::Measure { steps, only: is_only, quick, out })
 }
@@ -167,7 +171,7 @@ fn measure(steps: &[Step], only: bool, quick: bool, out: Option<PathBuf>) -> Res
             eprintln!("error: {}: {fault}", step.name());
         }
     }
-    let mut results = work.results.clone();
+    let (mut results, flame_graph) = (work.results.clone(), work.flame_graph.take());
     drop(work);
     let failed: Vec<String> =
         results.steps.iter().filter(|(_, run)| run.fault.is_some()).map(|(name, _)| name.clone()).collect();
@@ -176,6 +180,10 @@ fn measure(steps: &[Step], only: bool, quick: bool, out: Option<PathBuf>) -> Res
     }
     results.benches.sort_by_key(|bench| results::natural(&bench.name));
     results.write(&out)?;
+    if let Some(svg) = flame_graph {
+        let plots = folder_of_plots(&out)?;
+        write(&plots.join(profile::PICTURE), &svg)?;
+    }
     make(&out)?;
     println!("after {:.1} min", start.elapsed().as_secs_f64() / 60.0);
     if !failed.is_empty() {
@@ -199,6 +207,7 @@ fn before(quick: bool) -> Results {
         files: None,
         load: None,
         memory: None,
+        profile: None,
         peers: None,
     }
 }
@@ -223,13 +232,19 @@ fn joinable(results: &Results, out: &Path) -> Result<Option<Results>, String> {
 fn make(folder: &Path) -> Result<(), String> {
     let results = Results::read(folder)?;
     let plots = plots::plots(&results);
-    let shown = folder.join("plots");
-    std::fs::create_dir_all(&shown).map_err(|error| format!("cannot make {}: {error}", shown.display()))?;
+    let shown = folder_of_plots(folder)?;
     for (name, svg) in &plots {
         write(&shown.join(name), svg)?;
     }
-    remove_others(&shown, &plots)?;
-    let names: Vec<&str> = plots.iter().map(|(name, _)| *name).collect();
+    let names = pictures(&results, &plots);
+    remove_others(&shown, &names)?;
+    if let Some(missing) = names.iter().map(|name| shown.join(name)).find(|path| !path.exists()) {
+        return Err(format!(
+            "results.json has a profile, but its flame graph is not there: {}\nmeasure it again with `cargo xtask perf \
+             --only load,profile`",
+            missing.display()
+        ));
+    }
     let report = folder.join("report.md");
     write(&report, &report::report(&results, &names))?;
     println!("\n{}", report.display());
@@ -243,11 +258,23 @@ fn make(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Plots of earlier results that these have no figures for.
-fn remove_others(folder: &Path, plots: &[(&str, String)]) -> Result<(), String> {
+fn folder_of_plots(folder: &Path) -> Result<PathBuf, String> {
+    let plots = folder.join("plots");
+    std::fs::create_dir_all(&plots).map_err(|error| format!("cannot make {}: {error}", plots.display()))?;
+    Ok(plots)
+}
+
+/// Names of all pictures that go with the results: plots, which are made from them, and the flame graph, which is not.
+fn pictures<'a>(results: &Results, plots: &[(&'a str, String)]) -> Vec<&'a str> {
+    let flame_graph = results.profile.as_ref().map(|_| profile::PICTURE);
+    plots.iter().map(|(name, _)| *name).chain(flame_graph).collect()
+}
+
+/// Removes pictures of earlier results that do not go with these.
+fn remove_others(folder: &Path, names: &[&str]) -> Result<(), String> {
     let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for path in entries.flatten().map(|entry| entry.path()) {
-        let wanted = plots.iter().any(|(name, _)| path.ends_with(name));
+        let wanted = names.iter().any(|name| path.ends_with(name));
         if !wanted && path.extension().is_some_and(|extension| extension == "svg") {
             std::fs::remove_file(&path)
                 .map_err(|error| format!("cannot remove {}: {error}", path.display()))?;

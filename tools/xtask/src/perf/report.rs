@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use super::files::{B3SUM, OWN_BLAKE3, OWN_SHA256, SHA256SUM};
 use super::goals::{Measured, file_ratio, goals};
 use super::numbers::{ms_digits, three, three_spread, time, time_spread, times_spread, whole};
-use super::peers;
 use super::plots::{APPENDERS, HASHED, VERIFIERS, batches, sizes, verify_row};
 use super::results::{Bench, Load, Results, Spread};
+use super::{peers, profile};
 
 /// The whole of it. `plots` are the names of those that there are.
 pub(super) fn report(results: &Results, plots: &[&str]) -> String {
@@ -20,6 +20,7 @@ pub(super) fn report(results: &Results, plots: &[&str]) -> String {
         ("The block log", log(results), &["log.svg"]),
         ("Load", results.load.as_ref().map(load), &["load-throughput.svg", "load-latency.svg"]),
         ("Memory", memory(results), &["memory.svg"]),
+        ("Where the time goes", Some(profile::report(results.profile.as_ref())), &[profile::PICTURE]),
         ("Peers", Some(peers::report(results.peers.as_ref())), &[]),
     ] {
         let Some(text) = text else { continue };

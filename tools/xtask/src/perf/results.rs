@@ -31,6 +31,8 @@ pub(crate) struct Results {
     pub(crate) load: Option<Load>,
     pub(crate) memory: Option<Memory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) profile: Option<Profile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peers: Option<Peers>,
 }
 
@@ -154,6 +156,31 @@ pub(crate) struct MemorySample {
     pub(crate) rss_mib: Vec<f64>,
     /// Without mapped files.
     pub(crate) anonymous_mib: Vec<f64>,
+}
+
+/// Where one of the validators spent its CPU time under load; the flame graph of it lies beside, as `plots/profile.svg`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    pub(crate) offered_per_s: u64,
+    /// Under load; the time before it, when almost nothing happens, is sampled too.
+    pub(crate) seconds: u64,
+    /// CPU time of the process, as the system counts it.
+    pub(crate) cpu_s: f64,
+    /// Those in the flame graph.
+    pub(crate) samples: u64,
+    /// By name; those whose names differ by a number at the end are one.
+    pub(crate) threads: BTreeMap<String, ThreadShare>,
+}
+
+/// What part of the process a thread is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ThreadShare {
+    /// Of all CPU time, as the system counts it.
+    pub(crate) cpu: f64,
+    /// Of all CPU time, that of this thread within the kernel.
+    pub(crate) kernel: f64,
+    /// Of the samples in the flame graph, which leave out what is narrow, and the C library.
+    pub(crate) samples: f64,
 }
 
 /// What `perf/peers` compares, each with Salus in the same run.
@@ -291,6 +318,9 @@ impl Results {
         }
         if left_out("memory") {
             self.memory = earlier.memory;
+        }
+        if left_out("profile") {
+            self.profile = earlier.profile;
         }
         if left_out("peers") {
             self.peers = earlier.peers;

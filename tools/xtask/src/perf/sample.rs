@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::machine::Machine;
 use super::results::{
-    Bench, FORMAT, Files, Finality, Load, LoadRun, LogRow, Memory, MemorySample, PeerRow, Peers, Results,
-    Spread, StepRun, Unit, Usage,
+    Bench, FORMAT, Files, Finality, Load, LoadRun, LogRow, Memory, MemorySample, PeerRow, Peers, Profile,
+    Results, Spread, StepRun, ThreadShare, Unit, Usage,
 };
 
 fn around(median: f64) -> Spread {
@@ -56,7 +56,10 @@ pub(super) fn results() -> Results {
         )
     };
     let mut steps: BTreeMap<String, StepRun> =
-        ["verify", "hash", "consensus", "log", "files", "load", "memory"].into_iter().map(step).collect();
+        ["verify", "hash", "consensus", "log", "files", "load", "memory", "profile"]
+            .into_iter()
+            .map(step)
+            .collect();
     steps.insert("state".to_owned(), StepRun { fault: Some("it broke".to_owned()), ..StepRun::default() });
     Results {
         format: FORMAT.to_owned(),
@@ -84,6 +87,7 @@ pub(super) fn results() -> Results {
         }),
         load: Some(load()),
         memory: Some(memory()),
+        profile: Some(profile()),
         peers: Some(peers()),
     }
 }
@@ -114,6 +118,17 @@ fn memory() -> Memory {
         }
     });
     Memory { offered_per_s: 9_800, seconds: 600.0, samples: samples.collect() }
+}
+
+fn profile() -> Profile {
+    let share = |name: &str, cpu, kernel, samples| (name.to_owned(), ThreadShare { cpu, kernel, samples });
+    let threads = [
+        share("salus", 0.001, 0.0, 0.0),
+        share("salus-exec", 0.25, 0.05, 0.3),
+        share("salus-verify-*", 0.5, 0.01, 0.6),
+        share("salus-net", 0.249, 0.2, 0.06),
+    ];
+    Profile { offered_per_s: 9_800, seconds: 20, cpu_s: 12.5, samples: 1_222, threads: threads.into() }
 }
 
 fn machine() -> Machine {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::machine;
 use super::results::{Results, StepRun};
-use super::{criterion, files, load, log, memory, peers};
+use super::{criterion, files, load, log, memory, network, peers, profile};
 
 /// One part of the suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +24,14 @@ pub(crate) enum Step {
     Files,
     Load,
     Memory,
+    Profile,
     /// Only when it is asked for by name.
     Peers,
 }
 
 impl Step {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Verify,
         Self::Hash,
         Self::Consensus,
@@ -40,6 +41,7 @@ impl Step {
         Self::Files,
         Self::Load,
         Self::Memory,
+        Self::Profile,
         Self::Peers,
     ];
 
@@ -54,13 +56,19 @@ impl Step {
             Self::Files => "files",
             Self::Load => "load",
             Self::Memory => "memory",
+            Self::Profile => "profile",
             Self::Peers => "peers",
         }
     }
 
     /// Whether it runs without being named.
     pub(crate) fn is_usual(self) -> bool {
-        !matches!(self, Self::Memory | Self::Peers)
+        !self.is_long() && self != Self::Peers
+    }
+
+    /// Whether it runs with `--long`.
+    pub(crate) fn is_long(self) -> bool {
+        matches!(self, Self::Memory | Self::Profile)
     }
 
     /// Name of its bench; nothing if it has none.
@@ -68,7 +76,7 @@ impl Step {
         match self {
             Self::State => "state_store",
             Self::Verify | Self::Hash | Self::Consensus | Self::Execute | Self::Log => self.name(),
-            Self::Files | Self::Load | Self::Memory | Self::Peers => "",
+            Self::Files | Self::Load | Self::Memory | Self::Profile | Self::Peers => "",
         }
     }
 
@@ -81,6 +89,7 @@ impl Step {
             Self::Files => files::measure(work),
             Self::Load => load::measure(work),
             Self::Memory => memory::measure(work),
+            Self::Profile => profile::measure(work),
             Self::Peers => peers::measure(work),
         }
     }
@@ -93,7 +102,9 @@ pub(super) struct Work {
     /// Folder for what is removed at the end.
     pub(super) scratch: PathBuf,
     /// Cargo's folder.
-    target: PathBuf,
+    pub(super) target: PathBuf,
+    /// The picture that goes with `results.profile`, for the folder that the results are written to.
+    pub(super) flame_graph: Option<String>,
     /// Locked while this runs: two runs would measure each other, and remove each other's files.
     _lock: File,
     /// Benches that this code has.
@@ -114,7 +125,8 @@ impl Work {
             targets.filter(is_bench).filter_map(|target| target["name"].as_str().map(str::to_owned));
         let (scratch, lock) = (target.join("perf-scratch"), lock(&target.join("perf.lock"))?);
         let (benches, commands) = (benches.collect(), Vec::new());
-        let work = Self { results, quick, scratch, benches, target, commands, _lock: lock };
+        let flame_graph = None;
+        let work = Self { results, quick, scratch, target, flame_graph, _lock: lock, benches, commands };
         work.clean()?;
         std::fs::create_dir_all(&work.scratch)
             .map_err(|error| format!("cannot make {}: {error}", work.scratch.display()))?;
@@ -123,7 +135,7 @@ impl Work {
 
     /// Removes what this run, or an interrupted one before it, has left: validators first, then files.
     fn clean(&self) -> Result<(), String> {
-        memory::end_validators(&self.scratch)?;
+        network::end(&self.scratch)?;
         match std::fs::remove_dir_all(&self.scratch) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(format!("cannot remove {}: {error}", self.scratch.display()))
@@ -150,6 +162,9 @@ impl Work {
             let mut command =
                 self.cargo(&["build", "--release", "--locked", "--package", "salus", "--package", "load"]);
             self.run(&mut command)?;
+        }
+        if steps.contains(&Step::Profile) {
+            profile::build(self)?;
         }
         if steps.contains(&Step::Peers) {
             peers::build(self);
@@ -189,7 +204,7 @@ impl Work {
     }
 
     /// The command as somebody could give it, without names of this machine's folders.
-    fn shown(&self, command: &Command) -> String {
+    pub(super) fn shown(&self, command: &Command) -> String {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words = words.map(|word| word.to_string_lossy().into_owned()).map(|word| {
             let is_cargo = Path::new(&word).file_name().is_some_and(|name| name == "cargo");

@@ -7,11 +7,11 @@ use super::*;
 #[test]
 fn options_are_read() {
     let usual: Vec<Step> = Step::ALL.into_iter().filter(|step| step.is_usual()).collect();
-    assert_eq!(usual.len(), Step::ALL.len() - 2);
+    assert_eq!(usual.len(), Step::ALL.len() - 3);
     let all = Task::Measure { steps: usual, only: false, quick: false, out: None };
     assert_eq!(parse(&[]), Ok(all));
     let some = Task::Measure {
-        steps: vec![Step::Verify, Step::Log, Step::Memory],
+        steps: vec![Step::Verify, Step::Log, Step::Memory, Step::Profile],
         only: true,
         quick: true,
         out: Some(PathBuf::from("x")),
@@ -34,12 +34,13 @@ fn steps_that_were_left_out_stay_if_the_code_is_the_same() {
     results.benches.retain(|bench| bench.step == "verify");
     results.log.clear();
     results.load = None;
+    results.profile = None;
     results.peers = None;
     results.take_over(earlier.clone());
     assert_eq!(results.steps, earlier.steps);
     assert_eq!(results.benches.len(), earlier.benches.len());
     assert_eq!((results.log, results.load), (earlier.log, earlier.load));
-    assert_eq!(results.peers, earlier.peers);
+    assert_eq!((results.profile, results.peers), (earlier.profile, earlier.peers));
 }
 
 #[test]
@@ -53,8 +54,8 @@ fn results_are_read_as_they_were_written() {
 fn a_report_has_all_its_parts() {
     let results = sample::results();
     let plots = plots::plots(&results);
-    let names: Vec<&str> = plots.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names.len(), 7);
+    let names = pictures(&results, &plots);
+    assert_eq!(names.len(), 8);
     let report = report::report(&results, &names);
     for part in [
         "Figures asked",
@@ -64,6 +65,7 @@ fn a_report_has_all_its_parts() {
         "The block log",
         "Load",
         "Memory",
+        "Where the time goes",
         "Peers",
         "Steps",
     ] {
@@ -105,7 +107,7 @@ fn report_plots_and_readme_are_those_of_the_results() {
     }
     let results = Results::read(&perf).unwrap();
     let plots = plots::plots(&results);
-    let names: Vec<&str> = plots.iter().map(|(name, _)| *name).collect();
+    let names = pictures(&results, &plots);
     let same = |found: &str, made: &str, name: &str| {
         assert!(found == made, "{name} is not that of the results: `cargo xtask perf --from perf`");
     };
