@@ -435,7 +435,7 @@ impl<D: Disk> Log<D> {
         let Some((last, places)) = landed else { return Ok(()) };
         self.durable = last;
         let mut shared = self.reader.publish();
-        shared.places.extend(places);
+        places.into_iter().for_each(|place| shared.places.add(place));
         shared.durable = last;
         drop(shared);
         self.watermark.write(self.network, last)

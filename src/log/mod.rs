@@ -99,8 +99,7 @@
 //! other. Damage of any other group is always refused, with or without the file.
 //!
 //! # Memory
-//! Where records stand takes 16 bytes for each group and for each 64 records after its first: at most 4 MiB for each GiB of log, when
-//! every group is a single page. Appended records take at most 8 MiB, and those in flight 8 MiB more, in buffers that are
+//! Where records stand takes 16 bytes for each 256 KiB: 64 KiB for each GiB of log. Appended records take at most 8 MiB, and those in flight 8 MiB more, in buffers that are
 //! kept for the next ones. Opening reads the log once, some 8 MiB of groups at a time, which all cores verify, with 32 MiB fetched
 //! ahead.
 

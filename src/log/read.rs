@@ -5,13 +5,17 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 
 use super::disk::DiskFile;
-use super::format::{Position, RECORD_HEADER_BYTES, RecordHeader, record_span};
+use super::format::{
+    GROUP_HEADER_BYTES, GroupHeader, PAGE_BYTES, Position, RECORD_HEADER_BYTES, RecordHeader, record_span,
+};
 use super::survey::damaged;
 use crate::error::StorageError;
 use crate::types::LogSeq;
 
-/// Each group has an entry in the index in memory for its first record and one for each so many after it.
+/// The first record of each group may have an entry in the index in memory, and each so many after it.
 pub(super) const RECORDS_PER_PLACE: usize = 64;
+/// But two entries of a segment are so far from each other at least: what is in memory for ever takes 64 bytes for a MiB of the log.
+pub(super) const BYTES_PER_PLACE: u32 = 256 << 10;
 
 /// One durable record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,31 @@ pub(super) struct Place {
     pub(super) at: u32,
 }
 
+/// The sparse index, in the order of the log. Each segment's first record is in it.
+#[derive(Debug, Default)]
+pub(super) struct Places(Vec<Place>);
+
+impl Places {
+    /// Takes in where the next record stands that may have an entry.
+    pub(super) fn add(&mut self, place: Place) {
+        let is_near = |last: &Place| last.segment == place.segment && place.at - last.at < BYTES_PER_PLACE;
+        if !self.0.last().is_some_and(is_near) {
+            self.0.push(place);
+        }
+    }
+
+    /// The last one that is not behind a record, and the next after it.
+    fn around(&self, seq: LogSeq) -> Option<(Place, Option<Place>)> {
+        let after = self.0.partition_point(|place| place.seq <= seq);
+        Some((*self.0.get(after.checked_sub(1)?)?, self.0.get(after).copied()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// A segment as readers need it.
 #[derive(Debug, Clone)]
 pub(super) struct ReadableSegment<F> {
@@ -45,7 +74,7 @@ pub(super) struct ReadableSegment<F> {
 #[derive(Debug)]
 pub(super) struct Shared<F> {
     pub(super) durable: LogSeq,
-    pub(super) places: Vec<Place>,
+    pub(super) places: Places,
     pub(super) segments: Vec<ReadableSegment<F>>,
 }
 
@@ -61,12 +90,20 @@ impl<F> Clone for LogReader<F> {
     }
 }
 
-/// Where to look for a record: walk from `at`, whose record is `seq`; the next indexed one is `next`.
+/// Where to look for a record: walk from `at`, where `seq` stands, or the group before it has ended; the next indexed one is `next`.
 struct Start<F> {
     segment: ReadableSegment<F>,
     seq: LogSeq,
     at: u64,
     next: LogSeq,
+}
+
+/// What stands where a walk has come to.
+enum Here {
+    /// The next record.
+    Record(RecordHeader),
+    /// The group that begins with it.
+    Group(GroupHeader),
 }
 
 impl<F: DiskFile> LogReader<F> {
@@ -93,9 +130,8 @@ impl<F: DiskFile> LogReader<F> {
         if seq.0 == 0 || seq > shared.durable {
             return None;
         }
-        let after = shared.places.partition_point(|place| place.seq <= seq);
-        let place = *shared.places.get(after.checked_sub(1)?)?;
-        let next = shared.places.get(after).map_or(LogSeq(shared.durable.0 + 1), |place| place.seq);
+        let (place, next) = shared.places.around(seq)?;
+        let next = next.map_or(LogSeq(shared.durable.0 + 1), |place| place.seq);
         let segment = shared.segments.get(place.segment as usize)?.clone();
         drop(shared);
         Some(Start { segment, seq: place.seq, at: u64::from(place.at), next })
@@ -107,9 +143,7 @@ impl<F: DiskFile> LogReader<F> {
     /// [`StorageError::Damaged`] if its bytes changed since they were written, or an error of the disk.
     pub fn read(&self, seq: LogSeq) -> Result<Option<Record>, StorageError> {
         let Some(mut start) = self.locate(seq) else { return Ok(None) };
-        while start.seq < seq {
-            start.skip()?;
-        }
+        start.skip_to(seq)?;
         start.take().map(Some)
     }
 
@@ -123,15 +157,11 @@ impl<F: DiskFile> LogReader<F> {
         from: LogSeq,
         mut each: impl FnMut(Record) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
-        let from = LogSeq(from.0.max(1));
-        let mut next = from;
+        let mut next = LogSeq(from.0.max(1));
         while let Some(mut start) = self.locate(next) {
+            start.skip_to(next)?;
             while start.seq < start.next {
-                if start.seq < from {
-                    start.skip()?;
-                } else {
-                    each(start.take()?)?;
-                }
+                each(start.take()?)?;
             }
             next = start.next;
         }
@@ -140,21 +170,70 @@ impl<F: DiskFile> LogReader<F> {
 }
 
 impl<F: DiskFile> Start<F> {
-    fn header(&self) -> Result<RecordHeader, StorageError> {
+    /// What stands here, or with the next page: a group is padded to whole pages.
+    fn here(&self) -> Result<Here, StorageError> {
+        let page = self.at.next_multiple_of(PAGE_BYTES as u64);
+        // First, since a group's header read as a record's could have any number.
+        if page == self.at
+            && let Some(group) = self.group(page)?
+        {
+            return Ok(Here::Group(group));
+        }
         let mut bytes = [0; RECORD_HEADER_BYTES];
         self.segment.file.read_at(self.at, &mut bytes)?;
         let header = RecordHeader::decode(&bytes);
-        if header.seq != self.seq {
-            let why = format!("record {} expected, a record numbered {} found", self.seq, header.seq);
-            return Err(damaged(self.segment.file.path(), self.at, &why));
+        if header.seq == self.seq {
+            return Ok(Here::Record(header));
         }
-        Ok(header)
+        if let Some(group) = self.group(page)? {
+            return Ok(Here::Group(group));
+        }
+        let why = format!("record {} expected, a record numbered {} found", self.seq, header.seq);
+        Err(damaged(self.segment.file.path(), self.at, &why))
     }
 
-    fn skip(&mut self) -> Result<(), StorageError> {
-        let header = self.header()?;
-        self.advance(header.len);
+    /// The group that begins there with the next record, if it does.
+    fn group(&self, at: u64) -> Result<Option<GroupHeader>, StorageError> {
+        let file = &self.segment.file;
+        if at + GROUP_HEADER_BYTES as u64 > file.len()? {
+            return Ok(None);
+        }
+        let mut bytes = [0; GROUP_HEADER_BYTES];
+        file.read_at(at, &mut bytes)?;
+        let (segment, generation) = (self.segment.segment, self.segment.generation);
+        let is_it = |group: &GroupHeader| {
+            (group.segment, group.generation, group.at) == (segment, generation, at)
+                && group.first_record == self.seq
+        };
+        Ok(GroupHeader::decode(&bytes).filter(is_it))
+    }
+
+    /// Goes on until a record is the next; over a group that ends before it at once.
+    fn skip_to(&mut self, seq: LogSeq) -> Result<(), StorageError> {
+        while self.seq < seq {
+            match self.here()? {
+                Here::Record(header) => self.advance(header.len),
+                Here::Group(group) if group.last() < seq => {
+                    self.at = group.at + group.span() as u64;
+                    self.seq.0 += u64::from(group.count);
+                }
+                Here::Group(group) => self.enter(&group),
+            }
+        }
         Ok(())
+    }
+
+    fn enter(&mut self, group: &GroupHeader) {
+        self.at = group.at + GROUP_HEADER_BYTES as u64;
+    }
+
+    fn header(&mut self) -> Result<RecordHeader, StorageError> {
+        loop {
+            match self.here()? {
+                Here::Record(header) => return Ok(header),
+                Here::Group(group) => self.enter(&group),
+            }
+        }
     }
 
     fn advance(&mut self, len: u32) {

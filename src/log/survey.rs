@@ -9,7 +9,7 @@ use super::format::{
     SegmentHeader, Unreadable, WATERMARK_BYTES, Watermark, chain_start, to_usize,
 };
 use super::group::{Fault, Reached, Verified, hand_over, read_stretch};
-use super::read::{Place, Record};
+use super::read::{Place, Places, Record};
 use crate::error::StorageError;
 use crate::types::{LogSeq, NetworkId};
 
@@ -71,7 +71,7 @@ pub(super) struct TornTail {
 pub(super) struct Survey<F> {
     pub(super) network: Option<NetworkId>,
     pub(super) segments: Vec<SurveyedSegment<F>>,
-    pub(super) places: Vec<Place>,
+    pub(super) places: Places,
     pub(super) reached: Reached,
     pub(super) kinds: BTreeMap<u8, KindTotal>,
     /// Groups at the end of the newest segment of which nobody says that they were durable: no later group, and not the file of
@@ -128,7 +128,7 @@ pub(super) fn survey<D: Disk>(
     let mut survey = Survey {
         network,
         segments: Vec::new(),
-        places: Vec::new(),
+        places: Places::default(),
         reached: Reached { groups: 0, last: LogSeq(0), chain: network.map(chain_start).unwrap_or_default() },
         kinds: BTreeMap::new(),
         unsure: VecDeque::new(),
@@ -286,7 +286,7 @@ impl<F: DiskFile> Survey<F> {
         group: Verified,
         each: Option<&mut Each<'_>>,
     ) -> Result<(), StorageError> {
-        self.places.extend(group.places.iter().map(|(seq, at)| place(*seq, index, *at)));
+        group.places.iter().for_each(|(seq, at)| self.places.add(place(*seq, index, *at)));
         for (kind, more) in &group.kinds {
             let total = self.kinds.entry(*kind).or_default();
             total.records += more.records;

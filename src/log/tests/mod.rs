@@ -6,7 +6,7 @@ mod damage;
 
 use std::collections::BTreeMap;
 
-use super::format::{GroupHeader, SEGMENT_DATA_AT};
+use super::format::{GROUP_HEADER_BYTES, GroupHeader, RECORD_HEADER_BYTES, SEGMENT_DATA_AT};
 use super::*;
 use crate::error::StorageError;
 use crate::types::{LogSeq, NetworkId};
@@ -124,6 +124,47 @@ fn records_read_back_after_commit_and_after_reopening() {
     assert_eq!((recovered.last, recovered.torn_tail_bytes), (LogSeq(507), 0));
     assert!(recovered.segments > 1, "{recovered:?}");
     model.assert_holds(&log, LogSeq(507));
+}
+
+/// The index in memory must not grow with the number of groups, which is there for ever even where nothing happens.
+#[test]
+fn small_groups_share_entries_of_the_index() {
+    const SEGMENT: u32 = 1 << 20;
+    let (disk, model) = small_log(SEGMENT.into(), 600, 5_000);
+    let (log, recovered) = open(&disk, SEGMENT.into()).unwrap();
+    let of_each = (SEGMENT / read::BYTES_PER_PLACE) as usize;
+    let places = log.reader().publish().places.len();
+    assert!(recovered.segments > 2 && places <= of_each * recovered.segments, "{places}, {recovered:?}");
+    for seq in 1..=recovered.last.0 {
+        let record = log.read(LogSeq(seq)).unwrap().unwrap();
+        assert_eq!((record.kind, &record.bytes[..]), model.record(seq));
+    }
+    for from in (1..=recovered.last.0).step_by(13) {
+        let mut next = from;
+        log.scan(LogSeq(from), |record| {
+            assert_eq!((record.seq.0, record.kind, &record.bytes[..]), {
+                let (kind, body) = model.record(next);
+                (next, kind, body)
+            });
+            next += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(next, recovered.last.0 + 1);
+    }
+    // Also while it is written, and with a group that ends with a page.
+    drop(log);
+    let mut model = model;
+    let (mut log, _) = open(&disk, SEGMENT.into()).unwrap();
+    let heads = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
+    for len in [PAGE_BYTES - heads, 10, 2 * PAGE_BYTES - heads, 0] {
+        model.append(&mut log, 5, vec![9; len]).unwrap();
+        log.commit().unwrap();
+    }
+    model.assert_holds(&log, LogSeq(recovered.last.0 + 4));
+    for seq in recovered.last.0..=recovered.last.0 + 4 {
+        assert_eq!(&log.read(LogSeq(seq)).unwrap().unwrap().bytes[..], model.record(seq).1);
+    }
 }
 
 #[test]
