@@ -11,7 +11,7 @@ mod pipeline;
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use salus::crypto::{SecretKey, Signed, Verifier, verify_one};
 
 const FEW_KEYS: usize = 32;
@@ -70,6 +70,7 @@ fn bench(c: &mut Criterion) {
         group.throughput(Throughput::Elements(n as u64));
         bench_one_bad(&mut group, &signed(&made[..n]));
     }
+    bench_cold(&mut group);
     pipeline::bench(&mut group);
     group.finish();
 }
@@ -131,6 +132,20 @@ fn bench_one_bad(
             let bad_ones = verifier.verify(black_box(&bad)).into_iter().filter(|valid| !valid).count();
             assert_eq!(bad_ones, 1);
         });
+    });
+}
+
+/// Each key met for the first time.
+fn bench_cold(group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>) {
+    let made = make(1_024, 1_024);
+    let items = signed(&made);
+    group.throughput(Throughput::Elements(1_024));
+    group.bench_function("cold/n=1024,keys=1024", |b| {
+        b.iter_batched_ref(
+            || Verifier::new(seed(), 4_096),
+            |verifier| assert!(verifier.verify(black_box(&items)).into_iter().all(|valid| valid)),
+            BatchSize::LargeInput,
+        );
     });
 }
 

@@ -16,13 +16,12 @@ use salus::verify::BATCH_SIGNATURES_MAX;
 
 /// Signatures of one iteration.
 const SIGNATURES: usize = 131_072;
-/// Signatures before the clock starts, and behind those of the last iteration: the pipeline is full from the first to the last that
-/// counts.
+/// Signatures before those that count, and behind them: the pipeline is full from the first to the last that counts.
 const AROUND: usize = 32_768;
 /// Transactions that a client hands over at a time.
 const CHUNK: usize = 64;
 const THREADS: usize = 2;
-/// Longer than any machine takes for one iteration.
+/// Longer than any machine takes for all iterations of a sample.
 const PATIENCE: Duration = Duration::from_secs(60);
 const NETWORK: NetworkId = NetworkId([7; 8]);
 const NOW: TimestampMs = TimestampMs(1_700_000_000_000);
@@ -98,10 +97,11 @@ pub(crate) fn bench(group: &mut BenchmarkGroup<'_, WallTime>) {
         });
         group.bench_function(format!("pipeline/keys={keys}"), |b| {
             let answered = Arc::new(AtomicUsize::new(0));
-            let pool = start(&clients, Arc::clone(&answered));
+            let (pool, chunks) = (start(&clients, Arc::clone(&answered)), clients.chunks());
             b.iter_custom(|rounds| {
                 let signatures = SIGNATURES * usize::try_from(rounds).expect("few");
-                pipeline(&clients, &pool, &answered, signatures)
+                let jobs = chunks.iter().cycle().take((signatures + 2 * AROUND) / CHUNK).cloned();
+                pipeline(jobs.collect(), &pool, &answered, signatures)
             });
         });
     }
@@ -150,13 +150,17 @@ fn start(clients: &Clients, answered: Arc<AtomicUsize>) -> VerifyPool {
     VerifyPool::start(&config, NETWORK, clients.directory.clone(), on_answer).expect("threads")
 }
 
-/// Submits the transactions again and again, whenever there is room, until all are answered: the time that so many take among others.
-fn pipeline(clients: &Clients, pool: &VerifyPool, answered: &AtomicUsize, signatures: usize) -> Duration {
-    let chunks = clients.chunks();
+/// Submits everything, whenever there is room, until all is answered: the time that so many signatures take among the others.
+fn pipeline(
+    jobs: Vec<Vec<PendingTx>>,
+    pool: &VerifyPool,
+    answered: &AtomicUsize,
+    signatures: usize,
+) -> Duration {
     answered.store(0, Ordering::Relaxed);
     let (begun, mut span) = (Instant::now(), Span::default());
-    for n in 0..(signatures + 2 * AROUND) / CHUNK {
-        let mut job = Job::Transactions(chunks[n % chunks.len()].clone());
+    for chunk in jobs {
+        let mut job = Job::Transactions(chunk);
         while let Err(Busy(refused)) = pool.try_submit(job) {
             assert!(begun.elapsed() < PATIENCE, "the queue stays full");
             job = refused;
@@ -169,6 +173,7 @@ fn pipeline(clients: &Clients, pool: &VerifyPool, answered: &AtomicUsize, signat
         // A thread that found a bad signature has ended, and answers no more.
         assert!(begun.elapsed() < PATIENCE, "not answered");
         std::thread::sleep(Duration::from_micros(100));
+        span.saw(answered.load(Ordering::Relaxed), signatures);
     }
     span.took(signatures)
 }
@@ -192,7 +197,7 @@ impl Span {
 
     /// Batches are answered whole, so these are some more than were asked for.
     fn took(&self, signatures: usize) -> Duration {
-        let ((from, before), (to, after)) = self.from.zip(self.to).expect("the queue was full all the time");
+        let ((from, before), (to, after)) = self.from.zip(self.to).expect("more than these were answered");
         (to - from).mul_f64(signatures as f64 / (after - before) as f64)
     }
 }

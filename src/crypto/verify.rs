@@ -63,7 +63,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// With a secret `seed` for the coefficients of batches and room for about `cache_keys` decoded keys, some 600
+    /// With a secret `seed` for the coefficients of batches and room for about `cache_keys` decoded keys, some 800
     /// bytes each. Computes by AVX-512 IFMA where the processor has it.
     ///
     /// Who knows the seed can make batches of bad signatures that pass: outside of a simulator it comes from the

@@ -37,7 +37,7 @@ pub struct VerifyPoolConfig {
     pub client_transactions_max: usize,
     /// Payloads that may wait, at least 1.
     pub payloads_max: usize,
-    /// Decoded keys that each verifier keeps, some 600 bytes each.
+    /// Decoded keys that each verifier keeps, some 800 bytes each.
     pub cache_keys: usize,
     /// Secret from the operating system that the verifiers' coefficients come from.
     pub seed: [u8; 32],

@@ -10,7 +10,7 @@ use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_movepi16_mask};
 use super::point::{Extended8, Niels8, Row, Slot};
 use crate::planted::{self, Bug};
 
-/// Signed digits of a number below 2¹²⁸, lowest first; 16 of eight bits or 32 of four.
+/// Signed digits of a number of an amount below 2¹²⁸, lowest first; 16 of eight bits or 32 of four.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Digits(pub(super) [i16; 32]);
 

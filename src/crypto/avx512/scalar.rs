@@ -44,8 +44,8 @@ impl Scalar {
         &self.0
     }
 
-    /// Signed digits of W bits, W = 4 or 8, of its lower 128 bits and of its upper ones: all from −2^(W−1) up to below 2^(W−1), but for
-    /// the last, which ends the number and is not negative.
+    /// Signed digits of W bits, W = 4 or 8, for two halves that count 1 and 2¹²⁸: all from −2^(W−1) up to below 2^(W−1), but for the
+    /// last of the upper half, which is not negative. The lower half may be, which the upper one makes up for.
     pub(super) fn digits<const W: usize>(&self) -> [Digits; 2] {
         // Half a digit is added to each digit but the last, so that their carries run, and taken off each alone.
         let mut shifted = self.0;

@@ -32,7 +32,7 @@ const OWN_BLOCK_FACTOR: usize = 4;
 /// An HTTP connection's buffers.
 const HTTP_CONNECTION_BYTES: usize = 64 << 10;
 /// A decoded key in a cache.
-const KEY_BYTES: usize = 600;
+const KEY_BYTES: usize = 800;
 /// Verifiers beside those of the pool: two that check what comes from peers, and a small one for lone transactions.
 const OTHER_VERIFIERS: usize = 2;
 

@@ -21,14 +21,14 @@ pub(super) const PICTURE: &str = "profile.svg";
 
 const LOAD_S: u64 = 20;
 const LOAD_S_QUICK: u64 = 3;
-/// How long the validator may take until it is ready, with its log to read again.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long the validator may take until it is ready, with its log to read again: more than it takes itself before it gives up.
+const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How long it may take to end: it looks up the names of all functions before.
 const DRAWN_WITHIN: Duration = Duration::from_secs(180);
 /// Threads with less of everything are shown together.
 const SHOWN: f64 = 0.005;
 
-/// What threads do, by their names.
+/// What threads do, by the names that they have in `src/io`.
 const THREADS: [(&str, &str); 11] = [
     ("salus", "start, and waiting for the end"),
     ("salus-verify-*", "signatures of transactions and payloads, in batches"),
@@ -61,7 +61,8 @@ pub(super) fn measure(work: &mut Work) -> Result<(), String> {
     let (profile, svg, fault) = measured?;
     work.results.profile = Some(profile);
     work.flame_graph = Some(svg);
-    fault.map_or(ended, Err)
+    let faults: Vec<String> = fault.into_iter().chain(ended.err()).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 
 /// The profile with its flame graph, and what did not hold of the load.
@@ -212,7 +213,7 @@ struct Ticks {
     kernel: f64,
 }
 
-/// Ticks a second in `/proc/PID/stat`; the same on every Linux.
+/// Ticks a second in `/proc/PID/stat`, of Linux on x86-64 and ARM.
 const TICKS_PER_S: f64 = 100.0;
 
 /// CPU times of the threads that a process has now.

@@ -164,7 +164,7 @@ pub(crate) struct Profile {
     pub(crate) offered_per_s: u64,
     /// Under load; the time before it, when almost nothing happens, is sampled too.
     pub(crate) seconds: u64,
-    /// CPU time of the process, as the system counts it.
+    /// CPU time of the threads that there are in the end, as the system counts it.
     pub(crate) cpu_s: f64,
     /// Those in the flame graph.
     pub(crate) samples: u64,
