@@ -288,6 +288,37 @@ fn a_group_is_there_whole_or_not_at_all() {
     }
 }
 
+/// A group so long that its first page is written last, when its digest is known: each call fails in turn, and the power with it.
+#[test]
+fn a_long_group_is_there_whole_or_not_at_all() {
+    let seeded = (0..40).map(Survives::Seeded);
+    let prefixes = [1, 40, 73, 74, 75].map(Survives::Prefix);
+    let survivals: Vec<_> =
+        [Survives::Nothing, Survives::Everything].into_iter().chain(prefixes).chain(seeded).collect();
+    for nth in 1..=5 {
+        let disk = SimDisk::new();
+        let mut model = Model::default();
+        let (mut log, _) = open(&disk, 1 << 20).unwrap();
+        model.append(&mut log, 1, vec![7; 100]).unwrap();
+        log.commit().unwrap();
+        for n in 0..3 {
+            model.append(&mut log, 1, vec![n; 100_000]).unwrap();
+        }
+        disk.fail_call(nth, Fault::Io);
+        let acked = log.commit().map(|last| last.0).unwrap_or(1);
+        // What is behind the first page, that page, the sync, the watermark.
+        assert_eq!((acked, log.durable().0), if nth < 5 { (1, 1 + 3 * u64::from(nth == 4)) } else { (4, 4) });
+        drop(log);
+        for survives in &survivals {
+            let copy = disk.snapshot();
+            copy.crash(*survives);
+            let (log, recovered) = open(&copy, 1 << 20).unwrap();
+            assert!(recovered.last.0 >= acked && [1, 4].contains(&recovered.last.0), "{nth}, {survives:?}");
+            model.assert_holds(&log, recovered.last);
+        }
+    }
+}
+
 /// Five groups in flight: each may have got to the disk whole, in part, or not at all, without those before it.
 #[test]
 fn what_is_left_of_several_groups_in_flight_is_the_prefix_that_holds() {
