@@ -299,6 +299,7 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             if is_closed {
                 return Ok(None);
             }
+            self.log.write_watermark()?;
             if self.log.pending_bytes() > 0 {
                 if !self.nap(COMMIT_PAUSE.saturating_sub(self.pending_since.elapsed())) {
                     self.commit()?;
@@ -417,7 +418,9 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             }
         }
         self.cut = LogSeq(self.log.next_seq().0 - 1);
-        self.publish()
+        self.publish()?;
+        // Of a lone group the header of the next one says that it was durable; those that are in flight do not say it of each other.
+        if self.lanes.busy() > 0 { self.log.write_watermark() } else { Ok(()) }
     }
 
     /// Waits for a group that is on its way.

@@ -381,6 +381,15 @@ impl<D: Disk> Log<D> {
         self.at + bytes as u64 > self.segment.length
     }
 
+    /// Writes, without a sync, how far the log is durable, for the death of the process alone. To be called after each commit, when
+    /// everybody has been told of it: nobody needs to wait for this.
+    ///
+    /// # Errors
+    /// As [`Log::commit`].
+    pub fn write_watermark(&mut self) -> Result<(), StorageError> {
+        self.guarded(|log| log.watermark.write(log.network, log.durable))
+    }
+
     /// Whether the watermark on disk is behind.
     #[must_use]
     pub fn is_watermark_behind(&self) -> bool {
@@ -482,7 +491,7 @@ impl<D: Disk> Log<D> {
         shared.places.extend(places);
         shared.durable = last;
         drop(shared);
-        self.watermark.write(self.network, last)
+        Ok(())
     }
 
     /// Goes on in a new segment. All of the one before is durable: where a later segment stands, no tail is torn.

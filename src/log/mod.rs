@@ -93,9 +93,10 @@
 //!    ([`crate::error::StorageError::Halted`]) until the log is opened anew.
 //!
 //! What remains: if the *last* groups of the log, those that were in flight together at its end, are damaged later, by the disk, they
-//! look like the torn tail of groups in flight, except for the `watermark` file. That file is written after every commit and
-//! synced after 50 ms of idleness and at an orderly end. So the damage passes for a tail only if power fails, within the seconds
-//! that the system keeps the file's page in memory, *and* the same event damages a group whose sync had succeeded; and then exactly
+//! look like the torn tail of groups in flight, except for the `watermark` file. That file is written after every commit, when that has been
+//! told and nothing more waits to be appended (the header of the next group says the same), and synced after 50 ms of idleness and at
+//! an orderly end. So the damage passes for a tail only if power fails, within the seconds that the system keeps the file's page in
+//! memory, or the process dies between a commit and that write, *and* the same event damages a group whose sync had succeeded; and then exactly
 //! the groups from that one on are cut off, 8 MiB at most, and one alone where groups were committed one after the
 //! other. Damage of any other group is always refused, with or without the file.
 //!
