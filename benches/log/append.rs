@@ -141,8 +141,9 @@ fn candidates(folder: &Path, batch: usize, round: usize) -> Vec<(&'static str, B
     ]
 }
 
-pub(super) fn run(folder: &Path) {
-    for (n, batches) in SIZES {
+/// All sizes of batches, or one.
+pub(super) fn run(folder: &Path, only: Option<usize>) {
+    for (n, batches) in SIZES.into_iter().filter(|(n, _)| only.is_none_or(|only| only == *n)) {
         let folder = folder.join(format!("{n}"));
         std::fs::create_dir(&folder).expect("folder");
         let bytes = records(n);

@@ -1,6 +1,6 @@
 //! The block log beside two key-value stores and the bare device: durable appends, and recovery beside a plain read.
 //!
-//!     cargo bench --bench log -- append
+//!     cargo bench --bench log -- append [RECORDS]
 //!     cargo bench --bench log -- stream
 //!     cargo bench --bench log -- recovery [GIB]
 //!
@@ -35,11 +35,14 @@ fn main() {
     let folder = tempfile::tempdir_in(parent).expect("temporary folder");
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        [] | ["append"] => append::run(folder.path()),
+        [] | ["append"] => append::run(folder.path(), None),
+        ["append", records] => {
+            append::run(folder.path(), Some(records.parse().expect("a number of records")))
+        }
         ["stream"] => stream::run(folder.path()),
         ["recovery"] => recovery::run(folder.path(), 4),
         ["recovery", gib] => recovery::run(folder.path(), gib.parse().expect("a number of GiB")),
-        _ => panic!("append, stream, or recovery [GIB], and not {words:?}"),
+        _ => panic!("append [RECORDS], stream, or recovery [GIB], and not {words:?}"),
     }
 }
 

@@ -1,15 +1,17 @@
-//! SHA-256 of many messages at once: transaction ids, and leaves and nodes of the Merkle log.
+//! SHA-256 of many messages at once: transaction ids, and leaves and nodes of the Merkle log. And the checksum of files, CRC-32C.
 //!
 //! Sixteen at a time by AVX-512 where the processor has it and where that is faster, one by one by `sha2` otherwise, which uses
 //! the processor's SHA instructions. All ways give the same hashes: which one is taken shows in nothing but time.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod crc;
 
 use std::cmp::Reverse;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::for_each_word;
+pub(crate) use crc::crc32c;
 
 use sha2::{Digest as _, Sha256};
 

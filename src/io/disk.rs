@@ -181,6 +181,19 @@ impl FolderFile {
 }
 
 impl Inner {
+    /// Runs what writes past the page cache; false if the file system has no such writes, or not of this alignment.
+    fn directly(&self, opened: &Opened, run: impl FnOnce(&File) -> Result<(), Error>) -> Result<bool, Error> {
+        let open = || {
+            let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
+            OpenOptions::new().write(true).custom_flags(flags).open(&self.path).ok()
+        };
+        match opened.direct.get_or_init(open).as_ref().map(run) {
+            Some(Ok(())) => Ok(true),
+            Some(Err(error)) if error.kind() != ErrorKind::InvalidInput => Err(error),
+            Some(Err(_)) | None => Ok(false),
+        }
+    }
+
     /// The bytes of a range of the map that was checked to lie in it.
     fn slice(&self, at: usize, len: usize) -> &[u8] {
         let Some(map) = self.map.get() else { unreachable!("a view is made of a map") };
@@ -257,19 +270,19 @@ impl DiskFile for FolderFile {
         self.with("sync", File::sync_data)
     }
 
-    fn write_through(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
-        let open = || {
-            let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
-            OpenOptions::new().write(true).custom_flags(flags).open(&self.inner.path).ok()
-        };
+    fn write_past_cache(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
         self.with_opened("write", |opened| {
-            let direct = opened.direct.get_or_init(open).as_ref();
-            match direct.map(|direct| direct.write_all_at(bytes, at).and_then(|()| direct.sync_data())) {
-                // An error of the write is the answer to it, and each sync flushes the disk's own cache by itself.
-                Some(Ok(())) => return Ok(()),
-                Some(Err(error)) if error.kind() != ErrorKind::InvalidInput => return Err(error),
-                // The file system has no direct writes, or not of this alignment.
-                Some(Err(_)) | None => {}
+            let direct = self.inner.directly(opened, |direct| direct.write_all_at(bytes, at))?;
+            if direct { Ok(()) } else { opened.file.write_all_at(bytes, at) }
+        })
+    }
+
+    fn write_through(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.with_opened("write", |opened| {
+            // An error of the write is the answer to it, and each sync flushes the disk's own cache by itself.
+            let write = |direct: &File| direct.write_all_at(bytes, at).and_then(|()| direct.sync_data());
+            if self.inner.directly(opened, write)? {
+                return Ok(());
             }
             // The system tells an error of the page cache to one sync alone: it must be that of whose bytes it hit.
             let one = self.inner.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,28 +3,28 @@
 //! Records wait for a sync that somebody asks for: nobody waits for the others' blocks to be durable, but for an own one
 //! or a payload that is to be executed, and those become durable together with all before them. Whatever is queued when the disk is free becomes
 //! one group and one sync. Where a MiB is pending and more is queued, as when a node catches up, groups go to threads that write
-//! several at a time ([`super::log_lanes`]). What nobody asks for is durable after a moment. When nothing is queued the thread prepares the
-//! next segment and, after a pause, makes the watermark durable.
+//! several at a time ([`super::log_lanes`]). What nobody asks for is durable after a moment. Another thread fills the next segment as soon as
+//! the one before has become the active one. When nothing is queued for a while, the watermark is made durable.
 //!
 //! Handing over records never waits: the owner looks at [`LogWriter::is_full`] and stops what leads to more.
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use tracing::info;
 
 use super::bell::Bell;
 use super::block_index::{BlockIndex, BlockTable};
 use super::disk::{FolderDisk, FolderFile};
+use super::log_filler::LogFiller;
 use super::log_lanes::{LANES, LogLanes};
 use crate::error::StorageError;
-use crate::log::{Disk, Log, LogOptions, LogReader, PREPARE_BYTES, Record, Recovered};
+use crate::log::{Disk, Log, LogOptions, LogReader, Record, Recovered};
 use crate::types::{BlockRef, LogSeq, NetworkId};
 
 /// Commands that wait for the writer above which it is full.
@@ -35,6 +35,8 @@ pub const QUEUED_BYTES_MAX: usize = 32 << 20;
 pub const COMMIT_BYTES: usize = 1 << 20;
 /// Groups that may be on their way to the disk.
 pub const IN_FLIGHT_MAX: usize = 2 * LANES;
+/// Commands that the writer carries out before it says so: the counts are the owner's and the writer's, and each look at them costs both.
+const SETTLED_COMMANDS: usize = 128;
 /// Time after which records become durable that nobody asked for.
 const COMMIT_PAUSE: Duration = Duration::from_millis(20);
 /// Longest sleep when there is nothing to do.
@@ -53,14 +55,25 @@ pub enum LogEvent {
     Failed(StorageError),
 }
 
+#[derive(Debug)]
 enum Command {
     Append { seq: LogSeq, kind: u8, parts: Vec<Bytes>, key: Option<BlockRef> },
     Sync { seq: LogSeq },
 }
 
+/// Commands that the writer has not taken yet. It takes all at once, and so seldom holds the lock.
+#[derive(Debug, Default)]
+struct Queue {
+    commands: VecDeque<Command>,
+    /// The writer has ended and takes nothing more.
+    is_over: bool,
+}
+
 /// What is queued, and how the writer hears of it.
 #[derive(Debug)]
 struct Backlog {
+    queue: Mutex<Queue>,
+    /// Commands that are not carried out, and bytes of their records.
     commands: AtomicUsize,
     bytes: AtomicUsize,
     bell: Arc<Bell>,
@@ -71,8 +84,25 @@ struct Backlog {
 
 impl Backlog {
     fn new() -> Self {
-        let (commands, bytes, naps, closed) = Default::default();
-        Self { commands, bytes, bell: Arc::new(Bell::new(1)), naps, closed }
+        let (queue, commands, bytes, naps, closed) = Default::default();
+        Self { queue, commands, bytes, bell: Arc::new(Bell::new(1)), naps, closed }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a command with a record of so many bytes; false if the writer has ended.
+    fn push(&self, command: Command, bytes: usize) -> bool {
+        let mut queue = self.queue();
+        if queue.is_over {
+            return false;
+        }
+        // Before the writer can take it: the counts must not go below zero.
+        self.commands.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        queue.commands.push_back(command);
+        true
     }
 
     /// Wakes the writer for a record, unless it wakes soon by itself.
@@ -84,13 +114,8 @@ impl Backlog {
         }
     }
 
-    fn add(&self, bytes: usize) {
-        self.commands.fetch_add(1, Ordering::AcqRel);
-        self.bytes.fetch_add(bytes, Ordering::AcqRel);
-    }
-
-    fn remove(&self, bytes: usize) {
-        self.commands.fetch_sub(1, Ordering::AcqRel);
+    fn remove(&self, commands: usize, bytes: usize) {
+        self.commands.fetch_sub(commands, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
@@ -103,7 +128,6 @@ impl Backlog {
 /// Sends records to the thread that owns the log.
 #[derive(Debug)]
 pub struct LogWriter {
-    queue: Option<Sender<Command>>,
     backlog: Arc<Backlog>,
     thread: Option<JoinHandle<()>>,
     path: String,
@@ -121,15 +145,16 @@ impl LogWriter {
         index: Arc<BlockIndex>,
         notify: impl FnMut(LogEvent) + Send + 'static,
     ) -> Result<Self, StorageError> {
-        let (queue, commands) = unbounded();
         let backlog = Arc::new(Backlog::new());
         let (path, cut) = (log.path(), log.durable());
         let worker = Worker {
             log,
             lanes: LogLanes::new(Arc::clone(&backlog.bell)),
+            filler: LogFiller::spawn(&path, Arc::clone(&backlog.bell))?,
             index,
-            commands,
             backlog: Arc::clone(&backlog),
+            taken: VecDeque::new(),
+            settled: (0, 0),
             keys: VecDeque::new(),
             notify,
             asked: None,
@@ -141,12 +166,15 @@ impl LogWriter {
             .name("log-writer".into())
             .spawn(move || worker.run())
             .map_err(|e| StorageError::io("start the writer thread of", &path, e))?;
-        Ok(Self { queue: Some(queue), backlog, thread: Some(thread), path })
+        Ok(Self { backlog, thread: Some(thread), path })
     }
 
-    fn send(&self, command: Command) -> Result<(), StorageError> {
-        let halted = || StorageError::Halted { path: self.path.clone() };
-        self.queue.as_ref().ok_or_else(halted)?.send(command).map_err(|_unsent| halted())
+    fn send(&self, command: Command, bytes: usize) -> Result<(), StorageError> {
+        if self.backlog.push(command, bytes) {
+            Ok(())
+        } else {
+            Err(StorageError::Halted { path: self.path.clone() })
+        }
     }
 
     /// Whether so much is queued that the owner should give nothing more until [`LogEvent::Room`].
@@ -167,8 +195,8 @@ impl LogWriter {
         parts: Vec<Bytes>,
         key: Option<BlockRef>,
     ) -> Result<(), StorageError> {
-        self.backlog.add(parts.iter().map(Bytes::len).sum());
-        self.send(Command::Append { seq, kind, parts, key })?;
+        let bytes = parts.iter().map(Bytes::len).sum();
+        self.send(Command::Append { seq, kind, parts, key }, bytes)?;
         self.backlog.ring_lazily();
         Ok(())
     }
@@ -179,8 +207,7 @@ impl LogWriter {
     /// # Errors
     /// As [`LogWriter::append`].
     pub fn sync(&self, seq: LogSeq) -> Result<(), StorageError> {
-        self.backlog.add(0);
-        self.send(Command::Sync { seq })?;
+        self.send(Command::Sync { seq }, 0)?;
         self.backlog.bell.ring();
         Ok(())
     }
@@ -191,7 +218,6 @@ impl LogWriter {
     }
 
     fn end(&mut self) {
-        self.queue = None;
         self.backlog.closed.store(true, Ordering::SeqCst);
         self.backlog.bell.ring();
         if let Some(thread) = self.thread.take()
@@ -212,9 +238,13 @@ impl Drop for LogWriter {
 struct Worker<D: Disk, N> {
     log: Log<D>,
     lanes: LogLanes<D::File>,
+    filler: LogFiller<D::File>,
     index: Arc<BlockIndex>,
-    commands: Receiver<Command>,
     backlog: Arc<Backlog>,
+    /// Commands that were taken out of the queue and not carried out yet.
+    taken: VecDeque<Command>,
+    /// Commands, and bytes of their records, that were carried out and still count as queued.
+    settled: (usize, usize),
     keys: VecDeque<(u8, BlockRef, LogSeq)>,
     notify: N,
     /// The last record whose sync was asked for and not answered.
@@ -237,7 +267,7 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
         while let Some(command) = self.next()? {
             self.take(command)?;
             while self.log.pending_bytes() < COMMIT_BYTES
-                && let Ok(command) = self.commands.try_recv()
+                && let Some(command) = self.next_queued()
             {
                 self.take(command)?;
             }
@@ -247,9 +277,7 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             }
             self.publish()?;
         }
-        while self.lanes.busy() > 0 {
-            self.land()?;
-        }
+        self.land_all()?;
         self.log.commit()?;
         self.publish()?;
         self.log.sync_watermark()
@@ -262,19 +290,22 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
                 self.log.end_write(outcome)?;
                 self.publish()?;
             }
-            match self.commands.try_recv() {
-                Ok(command) => return Ok(Some(command)),
-                Err(TryRecvError::Disconnected) => return Ok(None),
-                Err(TryRecvError::Empty) => {}
+            self.tend_spare()?;
+            // Before the look at the queue: what was queued by then is carried out.
+            let is_closed = self.backlog.closed.load(Ordering::SeqCst);
+            if let Some(command) = self.next_queued() {
+                return Ok(Some(command));
             }
+            if is_closed {
+                return Ok(None);
+            }
+            self.log.write_watermark()?;
             if self.log.pending_bytes() > 0 {
                 if !self.nap(COMMIT_PAUSE.saturating_sub(self.pending_since.elapsed())) {
                     self.commit()?;
                 }
             } else if self.lanes.busy() > 0 {
                 self.sleep(IDLE_SLEEP_MAX);
-            } else if !self.log.is_prepared() {
-                self.log.prepare()?;
             } else if self.log.is_watermark_behind() {
                 if !self.nap(WATERMARK_PAUSE) {
                     self.log.sync_watermark()?;
@@ -301,8 +332,24 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
         self.is_work()
     }
 
+    /// The next command that is queued, if any is. What was carried out counts as queued no more when the writer has all.
+    fn next_queued(&mut self) -> Option<Command> {
+        if self.taken.is_empty() {
+            self.settle();
+            std::mem::swap(&mut self.taken, &mut self.backlog.queue().commands);
+        }
+        self.taken.pop_front()
+    }
+
+    fn is_queued(&self) -> bool {
+        !self.taken.is_empty() || !self.backlog.queue().commands.is_empty()
+    }
+
     fn is_work(&self) -> bool {
-        !self.commands.is_empty() || self.lanes.is_ready() || self.backlog.closed.load(Ordering::SeqCst)
+        self.is_queued()
+            || self.lanes.is_ready()
+            || self.filler.is_ready()
+            || self.backlog.closed.load(Ordering::SeqCst)
     }
 
     fn sleep(&self, most: Duration) {
@@ -311,7 +358,6 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
 
     /// Carries a command into the pending group.
     fn take(&mut self, command: Command) -> Result<(), StorageError> {
-        let was_full = self.backlog.is_full();
         match command {
             Command::Append { seq, kind, parts, key } => {
                 let bytes = parts.iter().map(Bytes::len).sum();
@@ -322,25 +368,43 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
                     self.pending_since = Instant::now();
                 }
                 self.log.append(kind, seq, &parts)?;
-                self.backlog.remove(bytes);
+                self.settled.1 += bytes;
                 self.keys.extend(key.map(|block| (kind, block, seq)));
             }
             Command::Sync { seq } => {
                 assert!(seq < self.log.next_seq(), "a sync of record {seq}, which was not appended");
-                self.backlog.remove(0);
                 self.asked = self.asked.max(Some(seq));
             }
         }
-        if was_full && !self.backlog.is_full() {
-            (self.notify)(LogEvent::Room);
+        self.settled.0 += 1;
+        if self.settled.0 >= SETTLED_COMMANDS || self.settled.1 >= COMMIT_BYTES {
+            self.settle();
         }
         Ok(())
     }
 
+    /// Takes what was carried out out of the counts of what is queued.
+    fn settle(&mut self) {
+        let (commands, bytes) = std::mem::take(&mut self.settled);
+        if commands == 0 {
+            return;
+        }
+        let was_full = self.backlog.is_full();
+        self.backlog.remove(commands, bytes);
+        if was_full && !self.backlog.is_full() {
+            (self.notify)(LogEvent::Room);
+        }
+    }
+
     /// Makes what is pending a group, and that durable: here if nothing else is to be done, and beside other groups if there is.
     fn commit(&mut self) -> Result<(), StorageError> {
+        // The owner shall not wait for the disk as well.
+        self.settle();
+        if self.log.needs_spare() {
+            self.land_all()?;
+        }
         let bytes = self.log.pending_bytes();
-        if self.lanes.busy() == 0 && (bytes < COMMIT_BYTES || self.commands.is_empty()) {
+        if self.lanes.busy() == 0 && (bytes < COMMIT_BYTES || !self.is_queued()) {
             self.log.commit()?;
         } else {
             while self.lanes.busy() >= IN_FLIGHT_MAX {
@@ -355,7 +419,8 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
         }
         self.cut = LogSeq(self.log.next_seq().0 - 1);
         self.publish()?;
-        self.prepare(1 + 2 * bytes / PREPARE_BYTES)
+        // Of a lone group the header of the next one says that it was durable; those that are in flight do not say it of each other.
+        if self.lanes.busy() > 0 { self.log.write_watermark() } else { Ok(()) }
     }
 
     /// Waits for a group that is on its way.
@@ -364,6 +429,30 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
             self.log.end_write(outcome)?;
         }
         Ok(())
+    }
+
+    /// Waits for all groups that are on their way, and then for the next segment if what is pending needs it.
+    fn land_all(&mut self) -> Result<(), StorageError> {
+        while self.lanes.busy() > 0 {
+            self.land()?;
+            self.publish()?;
+        }
+        if self.log.needs_spare() {
+            let outcome = self.filler.wait(&self.log.path());
+            self.log.return_spare(outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back the segment that is filled, and has the next one filled.
+    fn tend_spare(&mut self) -> Result<(), StorageError> {
+        if let Some(outcome) = self.filler.take() {
+            self.log.return_spare(outcome)?;
+        }
+        match self.log.lend_spare()? {
+            Some(spare) => self.filler.give(spare),
+            None => Ok(()),
+        }
     }
 
     /// Says what is durable now.
@@ -383,18 +472,14 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
         // Afterwards: it may wait for syncs of the table, and nobody waits for it.
         self.index.carry()
     }
+}
 
-    /// Under constant load there is no idle time: prepares the next segment at twice the pace at which this one fills.
-    fn prepare(&mut self, steps: usize) -> Result<(), StorageError> {
-        if self.log.is_past_half() {
-            for _ in 0..steps {
-                if self.log.is_prepared() {
-                    break;
-                }
-                self.log.prepare()?;
-            }
-        }
-        Ok(())
+impl<D: Disk, N> Drop for Worker<D, N> {
+    /// Whatever the end was: what is sent from now on is refused.
+    fn drop(&mut self) {
+        let mut queue = self.backlog.queue();
+        queue.is_over = true;
+        queue.commands.clear();
     }
 }
 

@@ -1,5 +1,7 @@
 //! The thread that owns the block log.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+use crossbeam_channel::Receiver;
+
 use super::*;
 use crate::io::block_index::MemoryTable;
 use crate::log::{Fault, SimDisk, check};
@@ -114,6 +116,46 @@ fn after_a_failed_sync_the_writer_reports_once_and_takes_nothing_more() {
     let error = writer.append(LogSeq(1), 1, vec![Bytes::new()], None).unwrap_err();
     assert!(matches!(error, StorageError::Halted { .. }), "{error}");
     writer.close();
+}
+
+/// Each call of the other thread: the first creates the file, and those after it fill it.
+#[test]
+fn a_disk_that_is_full_while_the_next_segment_is_filled_ends_the_writer() {
+    for nth in 1..=3 {
+        let disk = SimDisk::new();
+        let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
+        let (events, event) = crossbeam_channel::unbounded();
+        let notify = move |e| events.send(e).unwrap();
+        disk.fail_call(nth, Fault::Full);
+        let writer = LogWriter::spawn(log, empty(), notify).unwrap();
+        assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Failed(StorageError::Full { .. })));
+        assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
+        let error = writer.append(LogSeq(1), 1, vec![Bytes::new()], None).unwrap_err();
+        assert!(matches!(error, StorageError::Halted { .. }), "{error}");
+        drop(writer);
+        assert_eq!(Log::open(disk, NETWORK, small()).unwrap().1.last, LogSeq(0));
+    }
+}
+
+#[test]
+fn records_go_on_into_segments_that_are_filled_meanwhile() {
+    let disk = SimDisk::new();
+    let (log, _) = Log::open(disk.clone(), NETWORK, LogOptions { segment_bytes: 4 << 20, seed: 0 }).unwrap();
+    let (events, event) = crossbeam_channel::unbounded();
+    let writer = LogWriter::spawn(log, empty(), move |e| events.send(e).unwrap()).unwrap();
+    let last = 20_000;
+    for n in 1..=last {
+        while writer.is_full() {
+            event.recv_timeout(PATIENCE).unwrap();
+        }
+        writer.append(LogSeq(n), 1, vec![body(n).into(), Bytes::from_static(&[1; 100])], None).unwrap();
+    }
+    writer.sync(LogSeq(last)).unwrap();
+    durable(&event, last);
+    writer.close();
+    let report = check(&disk, Some(NETWORK)).unwrap();
+    assert_eq!((report.last, report.watermark), (LogSeq(last), Some(LogSeq(last))));
+    assert!(report.segments > 2, "{report:?}");
 }
 
 #[test]

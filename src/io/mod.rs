@@ -15,6 +15,7 @@ pub mod files;
 pub mod http;
 mod id_files;
 pub mod keys;
+mod log_filler;
 pub mod log_lanes;
 pub mod log_store;
 pub mod peer;

@@ -8,7 +8,7 @@ use super::format::{
 };
 use super::group::hand_over;
 use super::read::{LogReader, RECORDS_PER_PLACE, ReadableSegment, Record, Shared};
-use super::segment::{Spare, begin_segment, prepare_step, repair};
+use super::segment::{Spare, begin_segment, create_spare, prepare_step, repair};
 use super::survey::{Each, SPARE_FILE, place, survey};
 use super::watermark::{WatermarkFile, open_watermark};
 use crate::error::StorageError;
@@ -80,6 +80,8 @@ pub struct Log<D: Disk> {
     /// Buffers of groups that are durable.
     free: Vec<Pending>,
     spare: Option<Spare<D::File>>,
+    /// The spare is filled by somebody else.
+    is_spare_lent: bool,
     watermark: WatermarkFile<D::File>,
     /// A write or sync failed: what the disk holds is no longer known.
     failed: bool,
@@ -177,6 +179,7 @@ impl<D: Disk> Log<D> {
             flight: Flight::default(),
             free: Vec::new(),
             spare,
+            is_spare_lent: false,
             watermark,
             failed: false,
         };
@@ -256,10 +259,11 @@ impl<D: Disk> Log<D> {
     /// returns [`StorageError::Halted`]. Opening the log again finds out.
     ///
     /// # Panics
-    /// If groups are in flight that [`Log::begin_write`] gave out.
+    /// If groups are in flight that [`Log::begin_write`] gave out, or if it needs a segment whose file is lent ([`Log::needs_spare`]).
     pub fn commit(&mut self) -> Result<LogSeq, StorageError> {
         self.guarded(|log| {
             assert!(log.flight.is_empty(), "groups are in flight");
+            assert!(!log.needs_spare(), "the file of the next segment is lent");
             let Some(write) = log.cut_group()? else { return Ok(()) };
             let durable = write.run_alone()?;
             log.land(durable)
@@ -268,7 +272,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Cuts off what was appended, as a group for the caller to write, side by side with those that he has already; `None`
-    /// if there is nothing, or if groups in flight have to be durable first.
+    /// if there is nothing, or if groups in flight have to be durable first, or if [`Log::needs_spare`].
     ///
     /// # Errors
     /// As [`Log::commit`].
@@ -319,22 +323,71 @@ impl<D: Disk> Log<D> {
         self.spare.as_ref().is_some_and(Spare::is_ready)
     }
 
-    /// Whether more than half of the active segment is used.
-    #[must_use]
-    pub fn is_past_half(&self) -> bool {
-        self.at > self.segment.length / 2
-    }
-
-    /// Fills the next MiB of the segment ahead with zeros and syncs them; returns whether there is more to do. To be
+    /// Fills the next MiB of the segment ahead with zeros; returns whether there is more to do. To be
     /// called when there is nothing else to do; what was not prepared is prepared when the segment is needed.
     ///
     /// # Errors
     /// As [`Log::commit`].
+    ///
+    /// # Panics
+    /// If it is lent.
     pub fn prepare(&mut self) -> Result<bool, StorageError> {
         self.guarded(|log| {
+            assert!(!log.is_spare_lent, "the file of the next segment is lent");
             prepare_step(&mut log.disk, &mut log.spare, log.options)?;
             Ok(!log.is_prepared())
         })
+    }
+
+    /// The segment ahead, for the caller to fill on another thread and to give to [`Log::return_spare`]; `None` if it is
+    /// prepared, or lent already.
+    ///
+    /// # Errors
+    /// As [`Log::commit`].
+    pub fn lend_spare(&mut self) -> Result<Option<Spare<D::File>>, StorageError> {
+        self.guarded(|log| {
+            if log.is_spare_lent || log.is_prepared() {
+                return Ok(None);
+            }
+            let spare = match log.spare.take() {
+                Some(spare) => spare,
+                None => create_spare(&mut log.disk, log.options)?,
+            };
+            log.is_spare_lent = true;
+            Ok(Some(spare))
+        })
+    }
+
+    /// Takes the segment ahead back, however far it was filled.
+    ///
+    /// # Errors
+    /// As [`Log::commit`], and that of the filling.
+    pub fn return_spare(&mut self, result: Result<Spare<D::File>, StorageError>) -> Result<(), StorageError> {
+        self.guarded(|log| {
+            log.is_spare_lent = false;
+            log.spare = Some(result?);
+            Ok(())
+        })
+    }
+
+    /// Whether what was appended goes into a new segment whose file is lent: that must be returned before a commit.
+    #[must_use]
+    pub fn needs_spare(&self) -> bool {
+        self.is_spare_lent && self.is_full(page_align(self.pending.bytes.len()))
+    }
+
+    /// Whether a group of so many bytes does not fit into the active segment.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.at + bytes as u64 > self.segment.length
+    }
+
+    /// Writes, without a sync, how far the log is durable, for the death of the process alone. To be called after each commit, when
+    /// everybody has been told of it: nobody needs to wait for this.
+    ///
+    /// # Errors
+    /// As [`Log::commit`].
+    pub fn write_watermark(&mut self) -> Result<(), StorageError> {
+        self.guarded(|log| log.watermark.write(log.network, log.durable))
     }
 
     /// Whether the watermark on disk is behind.
@@ -391,8 +444,8 @@ impl<D: Disk> Log<D> {
             return Ok(None);
         }
         let bytes = page_align(self.pending.bytes.len());
-        let is_full = self.at + bytes as u64 > self.segment.length;
-        if !self.flight.has_room(bytes) || (is_full && !self.flight.is_empty()) {
+        let is_full = self.is_full(bytes);
+        if !self.flight.has_room(bytes) || (is_full && (self.is_spare_lent || !self.flight.is_empty())) {
             return Ok(None);
         }
         if is_full {
@@ -438,7 +491,7 @@ impl<D: Disk> Log<D> {
         places.into_iter().for_each(|place| shared.places.add(place));
         shared.durable = last;
         drop(shared);
-        self.watermark.write(self.network, last)
+        Ok(())
     }
 
     /// Goes on in a new segment. All of the one before is durable: where a later segment stands, no tail is torn.

@@ -61,6 +61,12 @@ pub trait DiskFile: Clone + Send + Sync + 'static {
     /// Writes all of `bytes` at `at`, growing the file if need be. Durable after [`DiskFile::sync`].
     fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError>;
 
+    /// As [`DiskFile::write_at`] of whole pages that begin at one in memory and on disk, which nobody will read soon: a disk need not
+    /// keep them in its cache.
+    fn write_past_cache(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.write_at(at, bytes)
+    }
+
     /// Makes everything written so far durable, the length included. After an error nothing is known about what was
     /// written since the last success, and a later success says nothing about it either.
     fn sync(&self) -> Result<(), StorageError>;

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::disk::DiskFile;
 use super::format::{
-    Chain, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, Position, RECORD_HEADER_BYTES, RecordHeader,
-    page_align,
+    Chain, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, PAGE_BYTES, Position, RECORD_HEADER_BYTES,
+    RecordHeader, page_align,
 };
 use super::pages::Pages;
 use super::read::Place;
@@ -18,7 +18,9 @@ use crate::error::StorageError;
 use crate::types::LogSeq;
 
 /// From this length on a group that is alone is written past the page cache: it costs half as much there.
-const DIRECT_BYTES_MIN: usize = 256 << 10;
+const DIRECT_BYTES_MIN: usize = 64 << 10;
+/// From this length on a group that is alone is written while its digest is made out: another thread costs less than it saves.
+const OVERLAP_BYTES_MIN: usize = 256 << 10;
 
 /// Digest of a group's header, for the next one; `None` if it will never be known.
 type Link = Arc<OnceLock<Option<Chain>>>;
@@ -104,11 +106,32 @@ impl<F: DiskFile> GroupWrite<F> {
     /// As [`GroupWrite::run`], but a short group goes through the page cache, where it stays for readers. Nothing else may be in
     /// flight.
     pub(super) fn run_alone(mut self) -> Result<GroupDurable, StorageError> {
-        if self.pending.bytes.len() >= DIRECT_BYTES_MIN {
+        let len = self.pending.bytes.len();
+        if len >= OVERLAP_BYTES_MIN {
+            return self.run_overlapped();
+        }
+        if len >= DIRECT_BYTES_MIN {
             return self.run();
         }
         self.seal()?;
         self.file.write_at(self.header.at, &self.pending.bytes)?;
+        self.file.sync()?;
+        Ok(self.done())
+    }
+
+    /// Writes all behind the first page while the digest of the records, which stands in that page, is made out.
+    fn run_overlapped(mut self) -> Result<GroupDurable, StorageError> {
+        self.fill_in_checksums();
+        let end = self.pending.bytes.len();
+        self.pending.bytes.resize(page_align(end));
+        let (file, at, bytes) = (&self.file, self.header.at, &self.pending.bytes);
+        let (written, digest) = rayon::join(
+            || file.write_past_cache(at + PAGE_BYTES as u64, &bytes[PAGE_BYTES..]),
+            || blake3::hash(&bytes[GROUP_HEADER_BYTES..end]),
+        );
+        self.fill_in_header(digest.into())?;
+        written?;
+        self.file.write_past_cache(at, &self.pending.bytes[..PAGE_BYTES])?;
         self.file.sync()?;
         Ok(self.done())
     }
@@ -131,6 +154,14 @@ impl<F: DiskFile> GroupWrite<F> {
         if self.own.0.get().is_some() {
             return Ok(());
         }
+        self.fill_in_checksums();
+        let end = self.pending.bytes.len();
+        self.fill_in_header(blake3::hash(&self.pending.bytes[GROUP_HEADER_BYTES..end]).into())?;
+        self.pending.bytes.resize(page_align(end));
+        Ok(())
+    }
+
+    fn fill_in_checksums(&mut self) {
         let GroupHeader { generation, segment, at, .. } = self.header;
         let bytes = &mut self.pending.bytes;
         for &start in &self.pending.records {
@@ -142,15 +173,18 @@ impl<F: DiskFile> GroupWrite<F> {
             header.crc = header.checksum(position, &body[..header.len as usize]);
             head.copy_from_slice(&header.encode());
         }
-        self.header.records = blake3::hash(&bytes[GROUP_HEADER_BYTES..]).into();
+    }
+
+    /// Waits for the header of the group before, whose digest this one names.
+    fn fill_in_header(&mut self, records: Chain) -> Result<(), StorageError> {
+        self.header.records = records;
         let Some(previous) = self.previous.get() else {
             return Err(StorageError::Halted { path: self.file.path() });
         };
         self.header.previous = previous;
         // The next group can go on: it needs the header, not the disk.
         let _ = self.own.0.set(Some(self.header.digest()));
-        bytes[..GROUP_HEADER_BYTES].copy_from_slice(&self.header.encode());
-        bytes.resize(page_align(bytes.len()));
+        self.pending.bytes[..GROUP_HEADER_BYTES].copy_from_slice(&self.header.encode());
         Ok(())
     }
 }

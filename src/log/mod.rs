@@ -3,7 +3,8 @@
 //! The node numbers its records 1, 2, 3, … and appends them; [`Log::commit`] writes everything appended since the last
 //! one as a **group**, syncs it, and only then moves the **watermark** ([`Log::durable`]). Readers see nothing above it. When there
 //! is more to write, [`Log::begin_write`] cuts a group off for another thread, and several are on their way to the disk at a
-//! time ([`crate::io::log_lanes`]): so the disk does not wait for hashes, nor they for it. A lone short group goes through the page
+//! time ([`crate::io::log_lanes`]): so the disk does not wait for hashes, nor they for it. The file of the next segment is lent to a
+//! thread that fills it ([`Log::lend_spare`]). A lone short group goes through the page
 //! cache, where readers find it; all others go past it. The
 //! log is written against [`Disk`], so the simulator's [`SimDisk`] and the operating system's
 //! ([`crate::io::disk::FolderDisk`]) run the same code. What records mean is the node's business.
@@ -92,9 +93,10 @@
 //!    ([`crate::error::StorageError::Halted`]) until the log is opened anew.
 //!
 //! What remains: if the *last* groups of the log, those that were in flight together at its end, are damaged later, by the disk, they
-//! look like the torn tail of groups in flight, except for the `watermark` file. That file is written after every commit and
-//! synced after 50 ms of idleness and at an orderly end. So the damage passes for a tail only if power fails, within the seconds
-//! that the system keeps the file's page in memory, *and* the same event damages a group whose sync had succeeded; and then exactly
+//! look like the torn tail of groups in flight, except for the `watermark` file. That file is written after every commit, when that has been
+//! told and nothing more waits to be appended (the header of the next group says the same), and synced after 50 ms of idleness and at
+//! an orderly end. So the damage passes for a tail only if power fails, within the seconds that the system keeps the file's page in
+//! memory, or the process dies between a commit and that write, *and* the same event damages a group whose sync had succeeded; and then exactly
 //! the groups from that one on are cut off, 8 MiB at most, and one alone where groups were committed one after the
 //! other. Damage of any other group is always refused, with or without the file.
 //!
@@ -122,6 +124,6 @@ pub use disk::{Disk, DiskFile};
 pub use flight::{GroupDurable, GroupWrite};
 pub use format::{GROUP_BYTES_MAX, LOG_VERSION, PAGE_BYTES, RECORD_BYTES_MAX};
 pub use read::{LogReader, Record};
-pub use segment::PREPARE_BYTES;
+pub use segment::Spare;
 pub use sim_disk::{Fault, SimDisk, SimFile, Survives};
 pub use survey::{CheckReport, KindTotal, check};

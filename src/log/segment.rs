@@ -7,27 +7,64 @@ use super::survey::{SPARE_FILE, Survey, segment_name};
 use crate::error::StorageError;
 use crate::types::{LogSeq, NetworkId};
 
-/// Bytes that one [`super::Log::prepare`] fills.
-pub const PREPARE_BYTES: usize = 1 << 20;
+/// Bytes that are filled at a time.
+const PREPARE_BYTES: usize = 1 << 20;
+/// Zeros are synced each time that so many are written: one sync of a whole segment would hold up those of groups, and one for each MiB
+/// takes longer than its write.
+const SYNC_BYTES: u64 = 8 << 20;
 static ZEROS: Zeros = Zeros([0; PREPARE_BYTES]);
 
 /// Zeros at an address that direct writes accept.
 #[repr(align(4096))]
 struct Zeros([u8; PREPARE_BYTES]);
 
-/// The segment that is being filled with zeros ahead of use.
+/// The segment ahead, while it is filled with zeros: by the log, or by whoever it is lent to
+/// ([`super::Log::lend_spare`]), on any thread.
 #[derive(Debug)]
-pub(super) struct Spare<F> {
+pub struct Spare<F> {
     file: F,
     filled: u64,
     length: u64,
 }
 
-impl<F> Spare<F> {
+impl<F: DiskFile> Spare<F> {
     /// Whether all of it is filled.
-    pub(super) fn is_ready(&self) -> bool {
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
         self.filled == self.length
     }
+
+    /// The name by which people find its file.
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.file.path()
+    }
+
+    /// Fills the next MiB. When all is filled, all of it is durable.
+    ///
+    /// # Errors
+    /// That of the disk. It is final.
+    pub fn fill(&mut self) -> Result<(), StorageError> {
+        let len = to_usize(self.length - self.filled).min(PREPARE_BYTES);
+        if len > 0 {
+            // Past the page cache: nobody reads zeros, and pages for them cost more than the write.
+            self.file.write_past_cache(self.filled, &ZEROS.0[..len])?;
+            let filled = self.filled + len as u64;
+            if filled == self.length || filled.is_multiple_of(SYNC_BYTES) {
+                self.file.sync()?;
+            }
+            self.filled = filled;
+        }
+        Ok(())
+    }
+}
+
+/// Creates the file of the segment ahead, empty.
+pub(super) fn create_spare<D: Disk>(
+    disk: &mut D,
+    options: LogOptions,
+) -> Result<Spare<D::File>, StorageError> {
+    Ok(Spare { file: disk.create(SPARE_FILE)?, filled: 0, length: options.segment_bytes })
 }
 
 /// Creates the spare, or fills and syncs its next part.
@@ -37,17 +74,8 @@ pub(super) fn prepare_step<D: Disk>(
     options: LogOptions,
 ) -> Result<(), StorageError> {
     match spare {
-        None => {
-            let file = disk.create(SPARE_FILE)?;
-            *spare = Some(Spare { file, filled: 0, length: options.segment_bytes });
-        }
-        Some(spare) if spare.filled < spare.length => {
-            let len = to_usize(spare.length - spare.filled).min(PREPARE_BYTES);
-            // Past the page cache: nobody reads zeros, and pages for them cost more than the write.
-            spare.file.write_through(spare.filled, &ZEROS.0[..len])?;
-            spare.filled += len as u64;
-        }
-        Some(_) => {}
+        None => *spare = Some(create_spare(disk, options)?),
+        Some(spare) => spare.fill()?,
     }
     Ok(())
 }

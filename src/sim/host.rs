@@ -327,7 +327,10 @@ impl Running {
 
     /// Makes everything appended durable.
     pub(super) fn sync(&mut self) -> Result<LogSeq, StorageError> {
-        self.log.as_mut().map_or(Ok(self.last_seq), Log::commit)
+        let Some(log) = &mut self.log else { return Ok(self.last_seq) };
+        let durable = log.commit()?;
+        log.write_watermark()?;
+        Ok(durable)
     }
 
     pub(super) fn verify(&mut self, genesis: &Genesis, payload: &Payload) -> Arc<[Verdict]> {

@@ -7,6 +7,7 @@
 use crate::codec::Writer;
 use crate::error::StorageError;
 use crate::execute::store::Files;
+use crate::hash::crc32c;
 use crate::types::TxId;
 
 /// Bytes of a page.
@@ -75,7 +76,7 @@ impl Run {
         place.put_u64(self.first);
         place.put_u64(self.end);
         place.put_u64(number);
-        crc32c::crc32c_append(crc32c::crc32c(&place), body)
+        crc32c(&place, body)
     }
 
     /// Adds a page to a buffer.

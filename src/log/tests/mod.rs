@@ -188,6 +188,54 @@ fn a_group_that_is_full_is_committed_and_segments_follow_each_other() {
 }
 
 #[test]
+fn a_segment_whose_file_is_lent_is_waited_for() {
+    let disk = SimDisk::new();
+    let mut model = Model::default();
+    let (mut log, _) = open(&disk, 65_536).unwrap();
+    let spare = log.lend_spare().unwrap().unwrap();
+    assert!(log.lend_spare().unwrap().is_none(), "it is lent already");
+    let mut groups = 0;
+    while !log.needs_spare() {
+        model.append(&mut log, 1, vec![3; 20_000]).unwrap();
+        groups += u64::from(!log.needs_spare() && log.commit().is_ok());
+    }
+    assert_eq!((groups, log.durable()), (2, LogSeq(2)));
+    assert!(log.begin_write().unwrap().is_none(), "the next segment is lent");
+    // Returned as it was: the log fills it.
+    log.return_spare(Ok(spare)).unwrap();
+    assert!(!log.needs_spare() && !log.is_prepared());
+    log.commit().unwrap();
+    let mut spare = log.lend_spare().unwrap().unwrap();
+    while !spare.is_ready() {
+        spare.fill().unwrap();
+    }
+    log.return_spare(Ok(spare)).unwrap();
+    assert!(log.is_prepared() && log.lend_spare().unwrap().is_none());
+    for _ in 0..6 {
+        model.append(&mut log, 1, vec![4; 20_000]).unwrap();
+        log.commit().unwrap();
+    }
+    // Nobody waits for one that is lent when the process ends.
+    let spare = log.lend_spare().unwrap();
+    drop(log);
+    drop(spare);
+    let (log, recovered) = open(&disk, 65_536).unwrap();
+    assert_eq!((recovered.last, recovered.torn_tail_bytes), (LogSeq(9), 0));
+    model.assert_holds(&log, LogSeq(9));
+}
+
+#[test]
+fn an_error_of_the_filling_ends_the_log() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk, 65_536).unwrap();
+    let mut spare = log.lend_spare().unwrap().unwrap();
+    disk.fail_call(1, Fault::Full);
+    let result = spare.fill().map(|()| spare);
+    assert!(matches!(log.return_spare(result), Err(StorageError::Full { .. })));
+    assert!(matches!(log.append(1, LogSeq(1), &[b"x"]), Err(StorageError::Halted { .. })));
+}
+
+#[test]
 #[should_panic(expected = "numbered without a gap")]
 fn a_gap_in_numbers_is_a_bug() {
     let (mut log, _) = open(&SimDisk::new(), 65_536).unwrap();
@@ -235,7 +283,7 @@ fn a_newer_version_is_refused_by_name() {
     let mut bytes = disk.peek("0000000000.seg").unwrap();
     for copy in bytes[..2 * PAGE_BYTES].chunks_mut(PAGE_BYTES) {
         copy[11] = 9;
-        let crc = crc32c::crc32c(&copy[..PAGE_BYTES - 4]);
+        let crc = crate::hash::crc32c(&copy[..PAGE_BYTES - 4], &[]);
         copy[PAGE_BYTES - 4..].copy_from_slice(&crc.to_be_bytes());
     }
     disk.poke("0000000000.seg", &bytes).unwrap();
