@@ -29,7 +29,7 @@ const DRAWN_WITHIN: Duration = Duration::from_secs(180);
 const SHOWN: f64 = 0.005;
 
 /// What threads do, by the names that they have in `src/io`.
-const THREADS: [(&str, &str); 11] = [
+const THREADS: [(&str, &str); 12] = [
     ("salus", "start, and waiting for the end"),
     ("salus-verify-*", "signatures of transactions and payloads, in batches"),
     ("salus-exec", "execution: decoding and hashing, the rules, the Merkle log, ids, the store, tiles"),
@@ -40,6 +40,7 @@ const THREADS: [(&str, &str); 11] = [
     ("salus-library", "old blocks and payloads that others ask for"),
     ("log-writer", "hashing and writing groups of the block log"),
     ("log-lane-*", "writing groups of the block log, several at once"),
+    ("log-filler", "filling the next segment of the block log with zeros"),
     ("fjall:worker", "flushes and merges of the store"),
 ];
 
