@@ -17,6 +17,8 @@ use salus::types::{LogSeq, NetworkId};
 const NETWORK: NetworkId = NetworkId(*b"network1");
 /// Tells the child where its log is.
 const FOLDER: &str = "SALUS_KILLS_FOLDER";
+/// Asks it for long groups, several at once, in large segments.
+const LARGE: &str = "SALUS_KILLS_LARGE";
 /// Folders of one test, and times that a process is killed in each. Four tests, so that each is short: a thousand kills.
 const FOLDERS: u64 = 5;
 const KILLS_EACH: u64 = 50;
@@ -56,14 +58,17 @@ fn child() {
         LogEvent::Room => {}
         LogEvent::Failed(error) => panic!("{error}"),
     };
-    let options = LogOptions { segment_bytes: 64 << 10, seed: 0 };
+    let is_large = std::env::var(LARGE).is_ok();
+    let options = LogOptions { segment_bytes: if is_large { 4 << 20 } else { 64 << 10 }, seed: 0 };
     let table = MemoryTable::default();
     let (store, recovered) =
         LogStore::open(Path::new(&folder), NETWORK, options, table, |_| None, each, notify).unwrap();
     say("found", recovered.last);
     let mut seq = recovered.last.0;
     while seq < RECORDS_MAX {
-        for _ in 0..=draw(seq, 30) {
+        // Of large ones each sixteenth is a megabyte and more: those go to the lanes.
+        let most = if is_large && draw(!seq, 16) == 0 { 2_500 } else { 30 };
+        for _ in 0..=draw(seq, most) {
             seq += 1;
             store.writer.append(LogSeq(seq), 1, vec![body(seq).into()], None).unwrap();
         }
@@ -75,8 +80,11 @@ fn child() {
     panic!("nobody killed it");
 }
 
-fn start(folder: &Path) -> Child {
+fn start(folder: &Path, is_large: bool) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
+    if is_large {
+        command.env(LARGE, "");
+    }
     command.args(["--exact", "child", "--nocapture"]).env(FOLDER, folder);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -94,7 +102,7 @@ fn kills(part: u64) {
         let folder = tempfile::tempdir().unwrap();
         let mut durable = 0;
         for kill in 0..KILLS_EACH {
-            let mut child = start(folder.path());
+            let mut child = start(folder.path(), round % 2 == 1);
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
             let mut left = 1 + draw(round * KILLS_EACH + kill, 12);
             while left > 0 {

@@ -114,15 +114,22 @@ impl Backlog {
         }
     }
 
-    fn remove(&self, commands: usize, bytes: usize) {
-        self.commands.fetch_sub(commands, Ordering::AcqRel);
-        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+    /// Whether it was full until now. The owner may have added meanwhile, so what counts is what this took it off from.
+    fn remove(&self, commands: usize, bytes: usize) -> bool {
+        let before = (
+            self.commands.fetch_sub(commands, Ordering::AcqRel),
+            self.bytes.fetch_sub(bytes, Ordering::AcqRel),
+        );
+        is_too_much(before) && !self.is_full()
     }
 
     fn is_full(&self) -> bool {
-        self.commands.load(Ordering::Acquire) > QUEUED_COMMANDS_MAX
-            || self.bytes.load(Ordering::Acquire) > QUEUED_BYTES_MAX
+        is_too_much((self.commands.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire)))
     }
+}
+
+fn is_too_much((commands, bytes): (usize, usize)) -> bool {
+    commands > QUEUED_COMMANDS_MAX || bytes > QUEUED_BYTES_MAX
 }
 
 /// Sends records to the thread that owns the log.
@@ -389,9 +396,7 @@ impl<D: Disk, N: FnMut(LogEvent)> Worker<D, N> {
         if commands == 0 {
             return;
         }
-        let was_full = self.backlog.is_full();
-        self.backlog.remove(commands, bytes);
-        if was_full && !self.backlog.is_full() {
+        if self.backlog.remove(commands, bytes) {
             (self.notify)(LogEvent::Room);
         }
     }

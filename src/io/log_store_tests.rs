@@ -103,19 +103,31 @@ fn a_writer_says_when_it_is_full_and_when_it_has_room_again() {
     assert!(!writer.is_full());
 }
 
+/// Each of the first calls fails in turn: of this thread, writes and syncs of records, or of the one that fills the next segment.
 #[test]
-fn after_a_failed_sync_the_writer_reports_once_and_takes_nothing_more() {
-    let disk = SimDisk::new();
-    let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
-    let (events, event) = crossbeam_channel::unbounded();
-    let notify = move |e| events.send(e).unwrap();
-    disk.fail_call(1, Fault::Io);
-    let writer = LogWriter::spawn(log, empty(), notify).unwrap();
-    assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Failed(StorageError::Io { .. })));
-    assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
-    let error = writer.append(LogSeq(1), 1, vec![Bytes::new()], None).unwrap_err();
-    assert!(matches!(error, StorageError::Halted { .. }), "{error}");
-    writer.close();
+fn after_a_failed_call_the_writer_reports_once_and_takes_nothing_more() {
+    for nth in 1..=12 {
+        let disk = SimDisk::new();
+        let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
+        let (events, event) = crossbeam_channel::unbounded();
+        let notify = move |e| events.send(e).unwrap();
+        disk.fail_call(nth, Fault::Io);
+        let writer = LogWriter::spawn(log, empty(), notify).unwrap();
+        let told = (1..1_000).find_map(|n| {
+            // It may have ended.
+            let _ =
+                writer.append(LogSeq(n), 1, vec![body(n).into()], None).and_then(|()| writer.sync(LogSeq(n)));
+            match event.recv_timeout(PATIENCE).unwrap() {
+                LogEvent::Failed(error) => Some(error),
+                LogEvent::Synced(_) | LogEvent::Room => None,
+            }
+        });
+        assert!(matches!(told, Some(StorageError::Io { .. })), "{nth}: {told:?}");
+        assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
+        let error = writer.append(LogSeq(1_000), 1, vec![Bytes::new()], None).unwrap_err();
+        assert!(matches!(error, StorageError::Halted { .. }), "{error}");
+        writer.close();
+    }
 }
 
 /// Each call of the other thread: the first creates the file, and those after it fill it.

@@ -323,8 +323,8 @@ impl<D: Disk> Log<D> {
         self.spare.as_ref().is_some_and(Spare::is_ready)
     }
 
-    /// Fills the next MiB of the segment ahead with zeros; returns whether there is more to do. To be
-    /// called when there is nothing else to do; what was not prepared is prepared when the segment is needed.
+    /// Fills the next MiB of the segment ahead with zeros; returns whether there is more to do. For those that have no other thread
+    /// for it ([`Log::lend_spare`]); what was not prepared is prepared when the segment is needed.
     ///
     /// # Errors
     /// As [`Log::commit`].
@@ -373,7 +373,8 @@ impl<D: Disk> Log<D> {
     /// Whether what was appended goes into a new segment whose file is lent: that must be returned before a commit.
     #[must_use]
     pub fn needs_spare(&self) -> bool {
-        self.is_spare_lent && self.is_full(page_align(self.pending.bytes.len()))
+        let is_some = !self.pending.records.is_empty();
+        is_some && self.is_spare_lent && self.is_full(page_align(self.pending.bytes.len()))
     }
 
     /// Whether a group of so many bytes does not fit into the active segment.
@@ -381,8 +382,8 @@ impl<D: Disk> Log<D> {
         self.at + bytes as u64 > self.segment.length
     }
 
-    /// Writes, without a sync, how far the log is durable, for the death of the process alone. To be called after each commit, when
-    /// everybody has been told of it: nobody needs to wait for this.
+    /// Writes, without a sync, how far the log is durable. To be called when everybody has been told: nobody needs to wait for this, and
+    /// without it the log is as durable, but says less of what is damaged later ([`crate::log`]).
     ///
     /// # Errors
     /// As [`Log::commit`].

@@ -62,7 +62,7 @@ pub trait DiskFile: Clone + Send + Sync + 'static {
     fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError>;
 
     /// As [`DiskFile::write_at`] of whole pages that begin at one in memory and on disk, which nobody will read soon: a disk need not
-    /// keep them in its cache.
+    /// keep them in its cache. It may be mixed with the others, on other pages.
     fn write_past_cache(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
         self.write_at(at, bytes)
     }

@@ -119,7 +119,8 @@ impl<F: DiskFile> GroupWrite<F> {
         Ok(self.done())
     }
 
-    /// Writes all behind the first page while the digest of the records, which stands in that page, is made out.
+    /// Writes all behind the first page while the digest of the records, which stands in that page, is made out. If the pool's threads
+    /// are busy, both wait for them: no job of that pool may ever wait for the log.
     fn run_overlapped(mut self) -> Result<GroupDurable, StorageError> {
         self.fill_in_checksums();
         let end = self.pending.bytes.len();

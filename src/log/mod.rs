@@ -93,16 +93,17 @@
 //!    ([`crate::error::StorageError::Halted`]) until the log is opened anew.
 //!
 //! What remains: if the *last* groups of the log, those that were in flight together at its end, are damaged later, by the disk, they
-//! look like the torn tail of groups in flight, except for the `watermark` file. That file is written after every commit, when that has been
-//! told and nothing more waits to be appended (the header of the next group says the same), and synced after 50 ms of idleness and at
-//! an orderly end. So the damage passes for a tail only if power fails, within the seconds that the system keeps the file's page in
-//! memory, or the process dies between a commit and that write, *and* the same event damages a group whose sync had succeeded; and then exactly
+//! look like the torn tail of groups in flight, except for the `watermark` file. That file is written when a commit has been
+//! told: at once while several groups are on their way, otherwise when nothing more is queued (the header of the next group says the
+//! same); and synced after 50 ms of idleness and at an orderly end. A process that dies before leaves it behind by what it told last. So the
+//! damage passes for a tail only if the process died, or power failed within the seconds that the system keeps the file's
+//! page in memory, *and* a group is damaged whose sync had succeeded; and then exactly
 //! the groups from that one on are cut off, 8 MiB at most, and one alone where groups were committed one after the
 //! other. Damage of any other group is always refused, with or without the file.
 //!
 //! # Memory
-//! Where records stand takes 16 bytes for each 256 KiB: 64 KiB for each GiB of log. Appended records take at most 8 MiB, and those in flight 8 MiB more, in buffers that are
-//! kept for the next ones. Opening reads the log once, some 8 MiB of groups at a time, which all cores verify, with 32 MiB fetched
+//! Where records stand takes 16 bytes for each 64 KiB: 256 KiB for each GiB of log. Appended records take at most 8 MiB, and those in
+//! flight 8 MiB more, in buffers that are kept for the next ones. Opening reads the log once, some 8 MiB of groups at a time, which all cores verify, with 32 MiB fetched
 //! ahead.
 
 mod append;

@@ -14,8 +14,8 @@ use crate::types::LogSeq;
 
 /// The first record of each group may have an entry in the index in memory, and each so many after it.
 pub(super) const RECORDS_PER_PLACE: usize = 64;
-/// But two entries of a segment are so far from each other at least: what is in memory for ever takes 64 bytes for a MiB of the log.
-pub(super) const BYTES_PER_PLACE: u32 = 256 << 10;
+/// But two entries of a segment are so far from each other at least: what is in memory for ever takes 256 bytes for a MiB of the log.
+pub(super) const BYTES_PER_PLACE: u32 = 64 << 10;
 
 /// One durable record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,8 +179,13 @@ impl<F: DiskFile> Start<F> {
         {
             return Ok(Here::Group(group));
         }
+        let file = &self.segment.file;
+        if self.at + RECORD_HEADER_BYTES as u64 > file.len()? {
+            let why = format!("record {} expected behind the end of the segment", self.seq);
+            return Err(damaged(file.path(), self.at, &why));
+        }
         let mut bytes = [0; RECORD_HEADER_BYTES];
-        self.segment.file.read_at(self.at, &mut bytes)?;
+        file.read_at(self.at, &mut bytes)?;
         let header = RecordHeader::decode(&bytes);
         if header.seq == self.seq {
             return Ok(Here::Record(header));
@@ -189,7 +194,7 @@ impl<F: DiskFile> Start<F> {
             return Ok(Here::Group(group));
         }
         let why = format!("record {} expected, a record numbered {} found", self.seq, header.seq);
-        Err(damaged(self.segment.file.path(), self.at, &why))
+        Err(damaged(file.path(), self.at, &why))
     }
 
     /// The group that begins there with the next record, if it does.

@@ -111,7 +111,7 @@ pub(super) fn log(folder: &Path, writing: Writing, stop: &AtomicBool) -> Result<
     let disk = FolderDisk::open_or_create(folder).map_err(failed)?;
     let options = LogOptions { segment_bytes: SEGMENT_BYTES, seed: 0 };
     let (mut log, _) = Log::open(disk, NetworkId(*b"measured"), options).map_err(failed)?;
-    // As a validator does when it has nothing else to do: no small sync waits for this.
+    // As another thread of a validator does: no small sync waits for this.
     while log.prepare().map_err(failed)? {
         go_on(stop)?;
     }

@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `salus-core` | owns the node and all consensus state | inputs, timers |
 //! | `log-writer` | appends and syncs the block log | records |
+//! | `log-lane-*` | write groups of the block log, several at once | groups |
+//! | `log-filler` | fills the next segment of the block log with zeros | the last one being used |
 //! | `salus-exec` | executes commits, writes tiles, publishes checkpoints | commits |
 //! | `salus-peers` | verifies headers of answers, splits large payloads | what takes long of validators' messages |
 //! | `salus-library` | answers peers from the log | requests for old blocks |

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::log::{GroupDurable, GroupWrite, SimFile};
+use crate::log::{GroupDurable, GroupWrite, SimFile, Spare};
 
 const SEGMENT: u64 = 32_768;
 
@@ -32,6 +32,8 @@ struct Life<'a> {
     given: VecDeque<GroupWrite<SimFile>>,
     /// Results that the log does not know yet.
     ended: Vec<Result<GroupDurable, StorageError>>,
+    /// The segment ahead, while somebody else fills it.
+    spare: Option<Spare<SimFile>>,
     /// Last record that was acknowledged.
     acked: u64,
     /// Records after which a group could end.
@@ -41,15 +43,13 @@ struct Life<'a> {
 
 impl<'a> Life<'a> {
     fn new(log: Log<SimDisk>, model: &'a mut Model, last: u64, number: u64) -> Self {
-        let (given, ended) = Default::default();
+        let (given, ended, spare) = Default::default();
         // What opening reports is durable.
-        Self { log, model, given, ended, acked: last, ends: vec![last], number }
+        Self { log, model, given, ended, spare, acked: last, ends: vec![last], number }
     }
 
     fn step(&mut self, draw: &mut Draw) -> Result<(), StorageError> {
-        if draw.one_in(4) {
-            self.log.prepare()?;
-        }
+        self.tend_spare(draw)?;
         for _ in 0..draw.below(4) {
             let body = body(self.log.next_seq().0, self.number, if draw.one_in(5) { 6_000 } else { 300 });
             if !self.log.fits(body.len()) {
@@ -59,6 +59,9 @@ impl<'a> Life<'a> {
         }
         let end = self.log.next_seq().0 - 1;
         if self.log.in_flight() == 0 && draw.one_in(2) {
+            if self.log.needs_spare() {
+                self.give_back()?;
+            }
             self.ends.push(end);
             self.acked = self.log.commit()?.0;
         } else if let Some(mut write) = self.log.begin_write()? {
@@ -75,6 +78,29 @@ impl<'a> Life<'a> {
             self.log.sync_watermark()?;
         }
         Ok(())
+    }
+
+    /// The segment ahead is filled here or by somebody else, who gives it back sooner or later.
+    fn tend_spare(&mut self, draw: &mut Draw) -> Result<(), StorageError> {
+        match &mut self.spare {
+            None if draw.one_in(6) => drop(self.log.prepare()?),
+            None if draw.one_in(4) => self.spare = self.log.lend_spare()?,
+            None => {}
+            Some(spare) => {
+                let filled = if draw.one_in(2) { spare.fill() } else { Ok(()) };
+                if let Err(error) = filled {
+                    self.spare = None;
+                    self.log.return_spare(Err(error))?;
+                } else if draw.one_in(3) {
+                    self.give_back()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self) -> Result<(), StorageError> {
+        self.spare.take().map_or(Ok(()), |spare| self.log.return_spare(Ok(spare)))
     }
 
     /// Some groups on their way are written, some of those reported: about one of `one_in` stays where it is.
@@ -103,6 +129,7 @@ impl<'a> Life<'a> {
 
     /// All that is on its way arrives.
     fn land(&mut self, draw: &mut Draw) -> Result<(), StorageError> {
+        self.give_back()?;
         self.fly(draw, u64::MAX)
     }
 
