@@ -19,11 +19,13 @@ const NETWORK: NetworkId = NetworkId(*b"network1");
 const FOLDER: &str = "SALUS_KILLS_FOLDER";
 /// Asks it for long groups, several at once, in large segments.
 const LARGE: &str = "SALUS_KILLS_LARGE";
-/// Folders of one test, and times that a process is killed in each. Four tests, so that each is short: a thousand kills.
+/// Folders of one test, and times that a process is killed in each, or in each with long groups, which soon are many megabytes. Four
+/// tests, so that each is short: a thousand kills.
 const FOLDERS: u64 = 5;
-const KILLS_EACH: u64 = 50;
+const KILLS_EACH: u64 = 90;
+const KILLS_LARGE: u64 = 10;
 /// Records after which a child ends by itself: more than it is let live for.
-const RECORDS_MAX: u64 = 200_000;
+const RECORDS_MAX: u64 = 1_000_000;
 
 /// Numbers that look random, the same each time.
 fn draw(of: u64, below: u64) -> u64 {
@@ -101,10 +103,12 @@ fn kills(part: u64) {
     for round in part * FOLDERS..(part + 1) * FOLDERS {
         let folder = tempfile::tempdir().unwrap();
         let mut durable = 0;
-        for kill in 0..KILLS_EACH {
-            let mut child = start(folder.path(), round % 2 == 1);
+        let is_large = round % 2 == 1;
+        let (kills, lines_max) = if is_large { (KILLS_LARGE, 3) } else { (KILLS_EACH, 12) };
+        for kill in 0..kills {
+            let mut child = start(folder.path(), is_large);
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-            let mut left = 1 + draw(round * KILLS_EACH + kill, 12);
+            let mut left = 1 + draw(round * KILLS_EACH + kill, lines_max);
             while left > 0 {
                 let Some(line) = lines.next() else {
                     let output = child.wait_with_output().unwrap();
