@@ -179,8 +179,8 @@ fn log(results: &Results) -> Option<String> {
     let others: Vec<_> = results.log.iter().filter(|row| !row.name.starts_with("log/append/")).collect();
     if !others.is_empty() {
         out.push_str(
-            "\n`stream`: groups of 1 MiB, several on the way, by the node's writer (`store`), its threads alone (`lanes`) and the \
-             bare device. `recovery`: opening a log that is not in the page cache (`open`), beside reading its files in \
+            "\n`stream`: groups of 1 MiB, several on the way, by the node's writer that fills segments meanwhile (`store`) \
+             and before (`ahead`), its threads alone (`lanes`) and the bare device. `recovery`: opening a log that is not in the page cache (`open`), beside reading its files in \
              order (`read`) and past the page cache with eight requests in flight (`device`).\n\n| | |\n|---|---:|\n",
         );
         for row in others {
