@@ -103,16 +103,27 @@ fn a_writer_says_when_it_is_full_and_when_it_has_room_again() {
     assert!(!writer.is_full());
 }
 
+/// A writer whose disk fails once, at the `nth` call.
+fn failing(nth: u64, fault: Fault) -> (SimDisk, LogWriter, Receiver<LogEvent>) {
+    let disk = SimDisk::new();
+    let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
+    let (events, event) = crossbeam_channel::unbounded();
+    disk.fail_call(nth, fault);
+    let writer = LogWriter::spawn(log, empty(), move |e| events.send(e).unwrap()).unwrap();
+    (disk, writer, event)
+}
+
+fn assert_ended(writer: &LogWriter, event: &Receiver<LogEvent>) {
+    assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
+    let error = writer.append(LogSeq(1), 1, vec![Bytes::new()], None).unwrap_err();
+    assert!(matches!(error, StorageError::Halted { .. }), "{error}");
+}
+
 /// Each of the first calls fails in turn: of this thread, writes and syncs of records, or of the one that fills the next segment.
 #[test]
 fn after_a_failed_call_the_writer_reports_once_and_takes_nothing_more() {
     for nth in 1..=12 {
-        let disk = SimDisk::new();
-        let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
-        let (events, event) = crossbeam_channel::unbounded();
-        let notify = move |e| events.send(e).unwrap();
-        disk.fail_call(nth, Fault::Io);
-        let writer = LogWriter::spawn(log, empty(), notify).unwrap();
+        let (_, writer, event) = failing(nth, Fault::Io);
         let told = (1..1_000).find_map(|n| {
             // It may have ended.
             let _ =
@@ -123,27 +134,17 @@ fn after_a_failed_call_the_writer_reports_once_and_takes_nothing_more() {
             }
         });
         assert!(matches!(told, Some(StorageError::Io { .. })), "{nth}: {told:?}");
-        assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
-        let error = writer.append(LogSeq(1_000), 1, vec![Bytes::new()], None).unwrap_err();
-        assert!(matches!(error, StorageError::Halted { .. }), "{error}");
-        writer.close();
+        assert_ended(&writer, &event);
     }
 }
 
-/// Each call of the other thread: the first creates the file, and those after it fill it.
+/// Each call that makes the next segment: the first creates the file, and those after it, the other thread's, fill it.
 #[test]
 fn a_disk_that_is_full_while_the_next_segment_is_filled_ends_the_writer() {
     for nth in 1..=3 {
-        let disk = SimDisk::new();
-        let (log, _) = Log::open(disk.clone(), NETWORK, small()).unwrap();
-        let (events, event) = crossbeam_channel::unbounded();
-        let notify = move |e| events.send(e).unwrap();
-        disk.fail_call(nth, Fault::Full);
-        let writer = LogWriter::spawn(log, empty(), notify).unwrap();
+        let (disk, writer, event) = failing(nth, Fault::Full);
         assert!(matches!(event.recv_timeout(PATIENCE).unwrap(), LogEvent::Failed(StorageError::Full { .. })));
-        assert!(event.recv_timeout(PATIENCE).is_err(), "the thread has ended and dropped its sender");
-        let error = writer.append(LogSeq(1), 1, vec![Bytes::new()], None).unwrap_err();
-        assert!(matches!(error, StorageError::Halted { .. }), "{error}");
+        assert_ended(&writer, &event);
         drop(writer);
         assert_eq!(Log::open(disk, NETWORK, small()).unwrap().1.last, LogSeq(0));
     }

@@ -17,7 +17,7 @@ use super::read::Place;
 use crate::error::StorageError;
 use crate::types::LogSeq;
 
-/// From this length on a group that is alone is written past the page cache: it costs half as much there.
+/// From this length on a group that is alone is written past the page cache, where its bytes are not copied once more.
 const DIRECT_BYTES_MIN: usize = 64 << 10;
 /// From this length on a group that is alone is written while its digest is made out: another thread costs less than it saves.
 const OVERLAP_BYTES_MIN: usize = 256 << 10;

@@ -64,7 +64,7 @@
 //! With M = `limits.memory_mb`: what validators send and the node keeps takes M; what is on its way from and to peers about M / 2 (or, in large
 //! committees, what the largest frames need); client transactions `mempool.bytes` and 512 bytes for each of `mempool.transactions`;
 //! each connection of a client half a MiB, each by HTTP 64 KiB; own blocks, records and caches of keys are constants. A validator says each part and the
-//! sum when it starts, and shows the sum as `salus_memory_bound_bytes`: 2.4 GiB for four validators with the defaults
+//! sum when it starts, and shows the sum as `salus_memory_bound_bytes`: 2.5 GiB for four validators with the defaults
 //! and two threads that verify, of which in practice little is used at a time.
 //! Come on top: the state's store, with a cache of 32 MiB and, for each of its two large trees, 16 MiB that are filled and at most
 //! four times as much that is being written (a quarter of it for each of four small ones); and 256 KiB for each GiB of the block log ([`crate::log`]), which grow with the ledger and not with the
