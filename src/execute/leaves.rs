@@ -10,6 +10,8 @@ use crate::types::{LeafIndex, OrgId, TxId};
 
 /// Leaves of a full chunk. A commit rewrites half of that many on the mean, and reading one leaf reads them all.
 pub(super) const CHUNK_LEAVES: u64 = 32;
+/// Bytes of a full chunk.
+const CHUNK_BYTES: usize = 32 * LEAF_BYTES;
 /// Leaves that are read at a time after a restart; few in tests, where logs are short.
 const READ_TOGETHER: usize = if cfg!(test) { 70 } else { 4_096 };
 
@@ -73,6 +75,9 @@ impl Leaves {
     /// Adds a leaf. It is sure to be among the changes only after [`Leaves::put_tail`].
     pub(super) fn push<R: Read>(&mut self, overlay: &mut Overlay<'_, R>, org: OrgId, record: &LeafRecord) {
         self.ids.note(org, self.next(), record);
+        if self.tail.is_empty() {
+            self.tail.reserve_exact(CHUNK_BYTES);
+        }
         record.append_to(&mut self.tail);
         self.next += 1;
         if self.next.is_multiple_of(CHUNK_LEAVES) {

@@ -4,9 +4,9 @@
 use super::store::{Overlay, Read};
 use super::{leaves, tables};
 use crate::error::StorageError;
-use crate::proof::merkle::{leaf_hashes, root_of};
+use crate::proof::merkle::leaf_hashes;
 use crate::proof::tiles::{TILE_WIDTH, TileId, TileKind, TileReader, TileWrite};
-use crate::types::{LeafIndex, NodeHash, STUB_BYTES};
+use crate::types::{LeafIndex, STUB_BYTES};
 
 /// Makes the tiles of the log from the state, for [`LogTree::restore`](crate::proof::tiles::LogTree::restore) and to write
 /// lost tiles again. A tile of level 0 or of entries costs 8 reads, one of a higher level 256 in a row.
@@ -76,11 +76,7 @@ fn entry_len() -> [u8; 2] {
 
 /// Keeps the hash of each hash tile that became full: it is an entry of the level above.
 pub(super) fn keep_nodes<R: Read>(overlay: &mut Overlay<'_, R>, full: &[TileWrite]) {
-    for tile in full {
-        let Some(TileId { kind: TileKind::Hashes { level }, index, .. }) = TileId::parse(&tile.path) else {
-            continue;
-        };
-        let hashes: Vec<_> = tile.bytes.as_chunks().0.iter().map(|hash| NodeHash(*hash)).collect();
-        overlay.put(tables::node(level + 1, index), root_of(&hashes).0);
+    for (level, index, hash) in full.iter().filter_map(|tile| tile.above) {
+        overlay.put(tables::node(level, index), hash.0);
     }
 }

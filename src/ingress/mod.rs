@@ -13,15 +13,25 @@ use crate::execute::KeyDirectory;
 use crate::limits::TRANSACTION_TIME_SKEW_MS_MAX;
 use crate::types::{Body, NetworkId, TimestampMs, Transaction, TxId};
 
-/// An admitted transaction whose signature is not checked yet.
+/// An admitted transaction whose signature is not checked yet. `T` is whose it is: it goes through the check with it, untouched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingTx {
+pub struct PendingTx<T = ()> {
     transaction: Transaction,
     id: TxId,
     public: [u8; 32],
+    owner: T,
 }
 
 impl PendingTx {
+    /// The same, of somebody.
+    #[must_use]
+    pub fn of<T>(self, owner: T) -> PendingTx<T> {
+        let Self { transaction, id, public, owner: () } = self;
+        PendingTx { transaction, id, public, owner }
+    }
+}
+
+impl<T> PendingTx<T> {
     /// The transaction.
     #[must_use]
     pub fn transaction(&self) -> &Transaction {
@@ -40,10 +50,16 @@ impl PendingTx {
         &self.public
     }
 
-    /// The transaction, taken out.
+    /// Whose it is.
     #[must_use]
-    pub fn into_transaction(self) -> Transaction {
-        self.transaction
+    pub fn owner(&self) -> &T {
+        &self.owner
+    }
+
+    /// The transaction, its id, and whose it is.
+    #[must_use]
+    pub fn into_parts(self) -> (Transaction, TxId, T) {
+        (self.transaction, self.id, self.owner)
     }
 }
 
@@ -77,7 +93,7 @@ pub fn admit(
     if !unused {
         return Err(ClientError::Replayed(envelope.seq));
     }
-    Ok(PendingTx { id: transaction.id(), transaction, public })
+    Ok(PendingTx { id: transaction.id(), transaction, public, owner: () })
 }
 
 #[cfg(test)]
@@ -105,7 +121,7 @@ mod tests {
         let pending = admit_here(tx.bytes().clone()).unwrap();
         assert_eq!(pending.id(), tx.id());
         assert_eq!(*pending.public(), fixture::secret(1).public());
-        assert_eq!(pending.into_transaction(), tx);
+        assert_eq!(pending.into_parts().0, tx);
     }
 
     #[test]

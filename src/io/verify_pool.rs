@@ -47,9 +47,9 @@ pub struct VerifyPoolConfig {
 
 /// Something to verify.
 #[derive(Debug)]
-pub enum Job {
-    /// Client transactions that were admitted.
-    Transactions(Vec<PendingTx>),
+pub enum Job<T = ()> {
+    /// Client transactions that were admitted, each with whose it is.
+    Transactions(Vec<PendingTx<T>>),
     /// The payload of a block.
     Payload(BlockPayload),
 }
@@ -57,13 +57,13 @@ pub enum Job {
 /// What was found. Jobs are answered in no particular order; a chunk of more than [`BATCH_SIGNATURES_MAX`] client
 /// transactions is answered in pieces.
 #[derive(Debug)]
-pub enum Answer {
+pub enum Answer<T = ()> {
     /// Of client transactions.
     Transactions {
         /// Those whose signature verifies.
-        verified: Vec<VerifiedTx>,
+        verified: Vec<VerifiedTx<T>>,
         /// The others, with why.
-        refused: Vec<(PendingTx, ClientError)>,
+        refused: Vec<(PendingTx<T>, ClientError)>,
     },
     /// Of the payload of a block.
     Payload {
@@ -81,12 +81,12 @@ pub struct PoolStartError(String);
 
 /// The queue is full; the job comes back.
 #[derive(Debug)]
-pub struct Busy(pub Job);
+pub struct Busy<T = ()>(pub Job<T>);
 
 /// The running pipeline. Dropping it waits until all accepted jobs are answered.
 #[derive(Debug)]
-pub struct VerifyPool {
-    clients: Sender<Vec<PendingTx>>,
+pub struct VerifyPool<T = ()> {
+    clients: Sender<Vec<PendingTx<T>>>,
     client_transactions_max: usize,
     payloads: Sender<BlockPayload>,
     waking: Arc<Waking>,
@@ -130,7 +130,7 @@ fn signed(signatures: usize) -> isize {
     isize::try_from(signatures).unwrap_or(isize::MAX)
 }
 
-impl VerifyPool {
+impl<T: Send + 'static> VerifyPool<T> {
     /// Starts the threads. `on_answer` is called on them: it hands the answer on and neither blocks for long nor owns
     /// the pool.
     ///
@@ -140,7 +140,7 @@ impl VerifyPool {
         config: &VerifyPoolConfig,
         network: NetworkId,
         keys: KeyDirectory,
-        on_answer: impl Fn(Answer) + Send + Sync + 'static,
+        on_answer: impl Fn(Answer<T>) + Send + Sync + 'static,
     ) -> Result<Self, PoolStartError> {
         let threads = config.threads.max(1);
         let client_transactions_max = config.client_transactions_max.max(1);
@@ -192,7 +192,7 @@ impl VerifyPool {
     ///
     /// # Errors
     /// [`Busy`].
-    pub fn try_submit(&self, job: Job) -> Result<(), Busy> {
+    pub fn try_submit(&self, job: Job<T>) -> Result<(), Busy<T>> {
         let signatures = match &job {
             Job::Transactions(chunk) => chunk.len().max(1),
             Job::Payload(payload) => payload.payload.len().max(1),
@@ -202,7 +202,7 @@ impl VerifyPool {
         Ok(())
     }
 
-    fn queue(&self, job: Job) -> Result<(), Busy> {
+    fn queue(&self, job: Job<T>) -> Result<(), Busy<T>> {
         match job {
             Job::Transactions(chunk) => {
                 let (n, waiting) = (chunk.len(), &self.waking.client_transactions);
@@ -224,14 +224,14 @@ impl VerifyPool {
     }
 }
 
-fn given_back<T>(refused: TrySendError<T>) -> T {
+fn given_back<J>(refused: TrySendError<J>) -> J {
     match refused {
         TrySendError::Full(job) => job,
         TrySendError::Disconnected(_) => panic!("the verification threads ended before their pool"),
     }
 }
 
-impl Drop for VerifyPool {
+impl<T> Drop for VerifyPool<T> {
     fn drop(&mut self) {
         self.waking.closed.store(true, Ordering::SeqCst);
         self.waking.bell.ring_all();
@@ -244,23 +244,23 @@ impl Drop for VerifyPool {
 }
 
 /// What the threads of the pool share.
-struct Shared {
+struct Shared<T> {
     network: NetworkId,
     keys: KeyDirectory,
     /// Held by a thread while it forms a batch, never by who submits.
-    queues: Mutex<Queues>,
+    queues: Mutex<Queues<T>>,
     waking: Arc<Waking>,
-    on_answer: Box<dyn Fn(Answer) + Send + Sync>,
+    on_answer: Box<dyn Fn(Answer<T>) + Send + Sync>,
 }
 
 /// A unit of work with where its verdicts go.
-struct Piece {
-    unit: Unit,
+struct Piece<T> {
+    unit: Unit<T>,
     /// The payload that it is a part of, with the position of the part.
     part_of: Option<(Arc<Assembly>, usize)>,
 }
 
-impl Shared {
+impl<T> Shared<T> {
     /// Verifies batches until the pool is closed and nothing is left.
     fn run(&self, seat: usize, mut verifier: Verifier) {
         loop {
@@ -290,13 +290,13 @@ impl Shared {
         }
     }
 
-    fn queues(&self) -> MutexGuard<'_, Queues> {
+    fn queues(&self) -> MutexGuard<'_, Queues<T>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Verifies a batch and answers.
-    fn verify(&self, verifier: &mut Verifier, batch: Vec<Piece>) {
-        let (units, origins): (Vec<Unit>, Vec<_>) =
+    fn verify(&self, verifier: &mut Verifier, batch: Vec<Piece<T>>) {
+        let (units, origins): (Vec<Unit<T>>, Vec<_>) =
             batch.into_iter().map(|piece| (piece.unit, piece.part_of)).unzip();
         let found = verify_units(verifier, self.network, &self.keys, units);
         for (verdict, origin) in found.into_iter().zip(origins) {
@@ -327,7 +327,7 @@ struct Gathered {
 
 impl Assembly {
     /// Puts the verdicts of a part in place; the answer, if it was the last part.
-    fn add(&self, start: usize, part: &[Verdict]) -> Option<Answer> {
+    fn add<T>(&self, start: usize, part: &[Verdict]) -> Option<Answer<T>> {
         let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         gathered.verdicts[start..start + part.len()].copy_from_slice(part);
         gathered.parts_missing -= 1;
@@ -338,18 +338,18 @@ impl Assembly {
 }
 
 /// What waits to be verified.
-struct Queues {
-    clients: Receiver<Vec<PendingTx>>,
+struct Queues<T> {
+    clients: Receiver<Vec<PendingTx<T>>>,
     payloads: Receiver<BlockPayload>,
     /// What is left of the last job that was taken off a queue.
-    cut: VecDeque<Piece>,
+    cut: VecDeque<Piece<T>>,
     waking: Arc<Waking>,
     gather: Duration,
     /// When the last batch began.
     began: Option<Instant>,
 }
 
-impl Queues {
+impl<T> Queues<T> {
     /// How long what waits is still gathered; `None` if a batch is to begin now, or nothing waits.
     fn wait(&self) -> Option<Duration> {
         if !self.is_work() || self.waking.is_enough() {
@@ -378,7 +378,7 @@ impl Queues {
     }
 
     /// Pieces for one batch: whatever is there, up to [`BATCH_SIGNATURES_MAX`].
-    fn fill(&mut self) -> Vec<Piece> {
+    fn fill(&mut self) -> Vec<Piece<T>> {
         let mut batch = Vec::new();
         let mut signatures = 0;
         while !self.cut.is_empty() || self.take_queued() {
@@ -416,7 +416,7 @@ impl Queues {
         }));
     }
 
-    fn cut_chunk(&mut self, mut chunk: Vec<PendingTx>) {
+    fn cut_chunk(&mut self, mut chunk: Vec<PendingTx<T>>) {
         while chunk.len() > BATCH_SIGNATURES_MAX {
             let rest = chunk.split_off(BATCH_SIGNATURES_MAX);
             self.cut.push_back(Piece { unit: Unit::Transactions(chunk), part_of: None });

@@ -128,12 +128,14 @@ pub struct TileWrite {
     pub path: String,
     /// Its content.
     pub bytes: Vec<u8>,
+    /// Of a full hash tile: level and index of the node above all of it, and that node's hash, an entry of the next level's tile.
+    pub above: Option<(u8, u64, NodeHash)>,
 }
 
 impl TileWrite {
     fn new(id: TileId, bytes: Vec<u8>) -> Self {
         debug_assert_eq!(bytes.len(), id.byte_len(), "content of {id}");
-        Self { path: id.to_string(), bytes }
+        Self { path: id.to_string(), bytes, above: None }
     }
 }
 
@@ -322,12 +324,16 @@ impl LogTree {
                 return;
             }
             let level = height / TILE_HEIGHT;
+            // A tile of level l spans 2^(8·(l+1)) leaves; level 7 never fills.
+            let index = tile.checked_shr(u32::from(level * TILE_HEIGHT)).unwrap_or(0);
+            if let (Some(below), Some(hash)) = (full.last_mut().filter(|_| level > 0), hashes.first()) {
+                debug_assert_eq!(hashes.len(), 1, "one tile of each level at most becomes full");
+                below.above = Some((level, tile >> (u32::from(level - 1) * u32::from(TILE_HEIGHT)), *hash));
+            }
             let bytes = &mut edge[usize::from(level)];
             for hash in hashes {
                 bytes.put_bytes(&hash.0);
             }
-            // A tile of level l spans 2^(8·(l+1)) leaves; level 7 never fills.
-            let index = tile.checked_shr(u32::from(level * TILE_HEIGHT)).unwrap_or(0);
             let id = TileId { kind: TileKind::Hashes { level }, index, width: TILE_WIDTH };
             if bytes.len() == id.byte_len() {
                 full.push(TileWrite::new(id, std::mem::take(bytes)));

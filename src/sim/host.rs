@@ -356,7 +356,8 @@ impl Running {
             return Err(error);
         }
         let tx = verified.pop().unwrap_or_else(|| unreachable!("one transaction went in"));
-        Ok(PooledTransaction { id: tx.id(), tx: tx.transaction().clone(), ticket: Some(ticket) })
+        let (tx, id, ()) = tx.into_parts();
+        Ok(PooledTransaction { id, tx, ticket: Some(ticket) })
     }
 
     /// Answers questions about its state.

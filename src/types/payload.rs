@@ -178,11 +178,21 @@ pub struct BlockPayload {
     pub payload: std::sync::Arc<Payload>,
 }
 
+/// Ids that are hashed together: BLAKE3 takes sixteen KiB at a time faster than one id after the other.
+const IDS_TOGETHER: usize = 512;
+
 fn payload_root<'a>(ids: impl Iterator<Item = &'a TxId>) -> Digest {
     let mut hasher = blake3::Hasher::new();
+    let (mut together, mut n) = ([[0; 32]; IDS_TOGETHER], 0);
     for id in ids {
-        hasher.update(&id.0);
+        together[n] = id.0;
+        n += 1;
+        if n == IDS_TOGETHER {
+            hasher.update(together.as_flattened());
+            n = 0;
+        }
     }
+    hasher.update(together[..n].as_flattened());
     Digest(hasher.finalize().into())
 }
 

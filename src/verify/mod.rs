@@ -15,14 +15,15 @@ use crate::types::{NetworkId, Payload, Transaction, TxId};
 /// Signatures of one batch. More gain little per signature and cost latency.
 pub const BATCH_SIGNATURES_MAX: usize = 1_024;
 
-/// A client's transaction whose signature verifies under the registered key.
+/// A client's transaction whose signature verifies under the registered key, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedTx {
+pub struct VerifiedTx<T = ()> {
     transaction: Transaction,
     id: TxId,
+    owner: T,
 }
 
-impl VerifiedTx {
+impl<T> VerifiedTx<T> {
     /// The transaction.
     #[must_use]
     pub fn transaction(&self) -> &Transaction {
@@ -34,16 +35,28 @@ impl VerifiedTx {
     pub fn id(&self) -> TxId {
         self.id
     }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self) -> &T {
+        &self.owner
+    }
+
+    /// The transaction, its id, and whose it is.
+    #[must_use]
+    pub fn into_parts(self) -> (Transaction, TxId, T) {
+        (self.transaction, self.id, self.owner)
+    }
 }
 
 /// Client transactions that were judged: those that verify, and the others with why not, each in their former order.
-pub type Judged = (Vec<VerifiedTx>, Vec<(PendingTx, ClientError)>);
+pub type Judged<T> = (Vec<VerifiedTx<T>>, Vec<(PendingTx<T>, ClientError)>);
 
 /// A piece of work for [`verify_units`].
 #[derive(Debug)]
-pub enum Unit {
+pub enum Unit<T = ()> {
     /// Admitted client transactions.
-    Transactions(Vec<PendingTx>),
+    Transactions(Vec<PendingTx<T>>),
     /// A part of a block's payload.
     Payload {
         /// The payload.
@@ -53,7 +66,7 @@ pub enum Unit {
     },
 }
 
-impl Unit {
+impl<T> Unit<T> {
     /// Signatures that it holds.
     #[must_use]
     pub fn signatures(&self) -> usize {
@@ -66,16 +79,20 @@ impl Unit {
 
 /// What became of a [`Unit`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum UnitVerdict {
+pub enum UnitVerdict<T = ()> {
     /// Of client transactions.
-    Transactions(Judged),
+    Transactions(Judged<T>),
     /// One verdict for each transaction of the part.
     Payload(Vec<Verdict>),
 }
 
 /// Checks the signatures of client transactions.
 #[must_use]
-pub fn verify_transactions(verifier: &mut Verifier, network: NetworkId, batch: Vec<PendingTx>) -> Judged {
+pub fn verify_transactions<T>(
+    verifier: &mut Verifier,
+    network: NetworkId,
+    batch: Vec<PendingTx<T>>,
+) -> Judged<T> {
     let domain = Domain::new(Purpose::Tx, network);
     let items: Vec<Signed<'_>> =
         batch.iter().map(|tx| signed(&domain, tx.transaction(), tx.public())).collect();
@@ -107,18 +124,18 @@ pub fn verify_payload(
 
 /// Checks all signatures of all units as one batch: one result for each unit, in their order.
 #[must_use]
-pub fn verify_units(
+pub fn verify_units<T>(
     verifier: &mut Verifier,
     network: NetworkId,
     keys: &KeyDirectory,
-    units: Vec<Unit>,
-) -> Vec<UnitVerdict> {
-    enum Opened {
-        Transactions(Vec<PendingTx>),
+    units: Vec<Unit<T>>,
+) -> Vec<UnitVerdict<T>> {
+    enum Opened<T> {
+        Transactions(Vec<PendingTx<T>>),
         Payload(OpenedPart),
     }
     let domain = Domain::new(Purpose::Tx, network);
-    let opened: Vec<Opened> = units
+    let opened: Vec<Opened<T>> = units
         .into_iter()
         .map(|unit| match unit {
             Unit::Transactions(batch) => Opened::Transactions(batch),
@@ -151,12 +168,13 @@ fn signed<'a>(domain: &'a Domain, tx: &'a Transaction, key: &'a [u8; 32]) -> Sig
 }
 
 /// Sorts a batch by the verdicts on its signatures.
-fn judge(batch: Vec<PendingTx>, valid: &mut impl Iterator<Item = bool>) -> Judged {
+fn judge<T>(batch: Vec<PendingTx<T>>, valid: &mut impl Iterator<Item = bool>) -> Judged<T> {
     let mut verified = Vec::with_capacity(batch.len());
     let mut refused = Vec::new();
     for tx in batch {
         if valid.next() == Some(true) {
-            verified.push(VerifiedTx { id: tx.id(), transaction: tx.into_transaction() });
+            let (transaction, id, owner) = tx.into_parts();
+            verified.push(VerifiedTx { transaction, id, owner });
         } else {
             refused.push((tx, ClientError::BadSignature));
         }
@@ -174,40 +192,37 @@ struct Check {
     /// Position in the part.
     at: usize,
     transaction: Transaction,
-    public: [u8; 32],
+    /// Nothing if the key is not registered: then there is nothing to check.
+    public: Option<[u8; 32]>,
 }
 
 impl OpenedPart {
     fn open(network: NetworkId, keys: &KeyDirectory, payload: &Payload, part: Range<usize>) -> Self {
         let mut verdicts = vec![Verdict::Invalid; part.len()];
         let rules = keys.rules();
-        let decoded: Vec<(usize, Transaction)> = part
-            .enumerate()
-            .filter_map(|(at, index)| {
-                let transaction = Transaction::decode(payload.transaction_bytes(index), rules).ok()?;
-                (transaction.envelope().network == network).then_some((at, transaction))
-            })
-            .collect();
-        let publics = keys.publics(decoded.iter().map(|(_, tx)| (tx.envelope().org, tx.envelope().key)));
-        let checks = decoded
-            .into_iter()
-            .zip(publics)
-            .filter_map(|((at, transaction), public)| {
-                if public.is_none() {
-                    verdicts[at] = Verdict::UnknownKey;
-                }
-                Some(Check { at, transaction, public: public? })
-            })
-            .collect();
+        let mut checks = Vec::with_capacity(part.len());
+        checks.extend(part.enumerate().filter_map(|(at, index)| {
+            let transaction = Transaction::decode(payload.transaction_bytes(index), rules).ok()?;
+            (transaction.envelope().network == network).then_some(Check { at, transaction, public: None })
+        }));
+        let signer = |check: &Check| (check.transaction.envelope().org, check.transaction.envelope().key);
+        let publics = keys.publics(checks.iter().map(signer));
+        for (check, public) in checks.iter_mut().zip(publics) {
+            check.public = public;
+            if public.is_none() {
+                verdicts[check.at] = Verdict::UnknownKey;
+            }
+        }
         Self { verdicts, checks }
     }
 
     fn signed<'a>(&'a self, domain: &'a Domain) -> impl Iterator<Item = Signed<'a>> {
-        self.checks.iter().map(|check| signed(domain, &check.transaction, &check.public))
+        let known = self.checks.iter().filter_map(|check| Some((check, check.public.as_ref()?)));
+        known.map(|(check, public)| signed(domain, &check.transaction, public))
     }
 
     fn close(mut self, valid: &mut impl Iterator<Item = bool>) -> Vec<Verdict> {
-        for check in &self.checks {
+        for check in self.checks.iter().filter(|check| check.public.is_some()) {
             if valid.next() == Some(true) {
                 self.verdicts[check.at] = Verdict::Valid;
             }

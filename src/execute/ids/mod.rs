@@ -27,7 +27,7 @@ use crate::error::StorageError;
 use crate::types::{KeyId, LeafIndex, OrgId, TxId};
 
 /// Leaves that are indexed together; few in tests, where logs are short.
-pub(super) const INDEXED_TOGETHER: u64 = if cfg!(test) { 64 } else { 16_384 };
+pub(super) const INDEXED_TOGETHER: u64 = if cfg!(test) { 64 } else { 65_536 };
 /// How many times as large the next size is.
 const FAN: u64 = 4;
 /// Entries that each merge goes on by, for each new file. Until as many have come again as it merges, there come more than
@@ -216,25 +216,25 @@ impl Ids {
     /// The changes were applied: readers see them.
     pub(super) fn applied(&mut self) {
         if !self.staged.is_empty() {
-            let staged = std::mem::take(&mut self.staged);
-            self.shared.write(|shown| shown.recent.absorb(staged));
+            self.shared.write(|shown| shown.recent.absorb(&self.staged));
+            self.staged.clear();
         }
     }
 
     /// Puts the ids of all leaves up to `size` into a file.
     pub(super) fn cover(&mut self, files: &impl Files, size: u64) -> Result<(), StorageError> {
-        let staged = std::mem::take(&mut self.staged);
         let recent = self.shared.write(|shown| {
-            shown.recent.absorb(staged);
+            shown.recent.absorb(&self.staged);
             // Not taken out before the file is there.
             shown.recent.all()
         });
+        self.staged.clear();
         let run = Run { first: self.covered, end: size };
         let mut writing = Writing::new(run);
         recent.into_iter().for_each(|entry| writing.push(entry));
         writing.finish(files)?;
         self.shared.write(|shown| {
-            shown.recent = Recent::default();
+            shown.recent.clear();
             Arc::make_mut(&mut shown.runs).push(run);
         });
         self.covered = size;

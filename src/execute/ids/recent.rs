@@ -2,69 +2,68 @@
 
 use super::run::Entry;
 
-/// Entries that are searched one by one, before they are sorted.
-const TAIL_MAX: usize = 64;
+/// Chains that entries are spread over, by the first bits of their ids; a power of two.
+const CHAINS: usize = 1 << CHAIN_BITS;
+const CHAIN_BITS: u32 = 12;
+/// The end of a chain.
+const NONE: u32 = u32::MAX;
 
-/// Entries in sorted pieces, each at least twice as long as the next: adding one costs a few nanoseconds for each doubling, and
-/// looking one up a binary search for each piece, whatever ids somebody chooses to make.
+/// Entries in the order in which they came, each with the one before it in its chain. To add one costs a few nanoseconds. Who makes
+/// ids that begin alike makes a chain long, but never longer than the entries that become a file together.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    sorted: Vec<Vec<Entry>>,
-    tail: Vec<Entry>,
+    entries: Vec<(Entry, u32)>,
+    /// The last entry of each chain; none at all before the first entry.
+    last: Vec<u32>,
 }
 
 impl Recent {
     pub(super) fn is_empty(&self) -> bool {
-        self.sorted.is_empty() && self.tail.is_empty()
+        self.entries.is_empty()
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
-        self.tail.push(entry);
-        if self.tail.len() == TAIL_MAX {
-            let tail = std::mem::take(&mut self.tail);
-            self.add(tail);
+        if self.last.is_empty() {
+            self.last = vec![NONE; CHAINS];
         }
+        let last = &mut self.last[chain_of(entry.prefix)];
+        let at = u32::try_from(self.entries.len()).ok().filter(|at| *at != NONE);
+        let at = at.unwrap_or_else(|| unreachable!("a file is made of far fewer"));
+        self.entries.push((entry, std::mem::replace(last, at)));
     }
 
     /// Adds all of another.
-    pub(super) fn absorb(&mut self, other: Self) {
-        for piece in other.sorted.into_iter().chain([other.tail]) {
-            self.add(piece);
-        }
+    pub(super) fn absorb(&mut self, other: &Self) {
+        other.entries.iter().for_each(|(entry, _)| self.push(*entry));
     }
 
-    fn add(&mut self, mut piece: Vec<Entry>) {
-        if piece.is_empty() {
-            return;
-        }
-        piece.sort_unstable();
-        while let Some(mut before) = self.sorted.pop_if(|last| last.len() < 2 * piece.len()) {
-            before.append(&mut piece);
-            // Stable, since it finds that there are two sorted parts, and merges them.
-            before.sort();
-            piece = before;
-        }
-        self.sorted.push(piece);
+    /// Forgets all entries, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.last.fill(NONE);
     }
 
     /// Adds the leaves of entries that begin like an id.
     pub(super) fn find(&self, prefix: u64, found: &mut Vec<u64>) {
-        for piece in &self.sorted {
-            let from = piece.partition_point(|entry| entry.prefix < prefix);
-            found.extend(
-                piece[from..].iter().take_while(|entry| entry.prefix == prefix).map(|entry| entry.leaf),
-            );
+        let mut next = self.last.get(chain_of(prefix)).copied().unwrap_or(NONE);
+        while let Some((entry, before)) = self.entries.get(next as usize) {
+            if entry.prefix == prefix {
+                found.push(entry.leaf);
+            }
+            next = *before;
         }
-        found.extend(self.tail.iter().filter(|entry| entry.prefix == prefix).map(|entry| entry.leaf));
     }
 
     /// All entries in ascending order.
     pub(super) fn all(&self) -> Vec<Entry> {
-        let mut all = self.sorted.concat();
-        all.extend(&self.tail);
-        all.sort();
+        let mut all: Vec<Entry> = self.entries.iter().map(|(entry, _)| *entry).collect();
+        all.sort_unstable();
         all
     }
+}
+
+fn chain_of(prefix: u64) -> usize {
+    usize::try_from(prefix >> (u64::BITS - CHAIN_BITS)).unwrap_or_else(|_| unreachable!("below the chains"))
 }
 
 #[cfg(test)]
@@ -82,15 +81,18 @@ mod tests {
             for group in groups {
                 let mut part = Recent::default();
                 for prefix in group {
+                    // Some begin with the same bits, some do not.
+                    let prefix = prefix % 100 + ((prefix / 100) << 60);
                     all.push(Entry { prefix, leaf });
                     part.push(Entry { prefix, leaf });
                     leaf += 1;
                 }
-                recent.absorb(part);
-                prop_assert!(recent.sorted.windows(2).all(|two| two[0].len() >= 2 * two[1].len()));
+                recent.absorb(&part);
+                part.clear();
+                prop_assert!(part.is_empty() && part.all().is_empty());
             }
             prop_assert_eq!(recent.is_empty(), all.is_empty());
-            for prefix in 0..200 {
+            for prefix in (0..100).chain((0..100).map(|prefix| prefix + (1 << 60))) {
                 let mut found = Vec::new();
                 recent.find(prefix, &mut found);
                 found.sort_unstable();

@@ -117,7 +117,7 @@ fn door_and_pipeline_go_by_the_rules_of_the_network() {
         let verdicts = verify_payload(&mut verifier, network, keys, &payload.finish());
         assert_eq!(verdicts, [if is_known { Verdict::Valid } else { Verdict::Invalid }]);
         if is_known {
-            assert_eq!(found.unwrap().into_transaction(), decoded.unwrap());
+            assert_eq!(found.unwrap().into_parts().0, decoded.unwrap());
             continue;
         }
         let error = decoded.unwrap_err();

@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::execution::{Order, OrderSender};
 use super::gate::{Amount, Gate};
 use super::inbox::{Gone, Held, Inbox, Mail};
+use super::intake::Waits;
 use super::librarian::Desk;
 use super::load::{CoreLoad, LoadMeter};
 use super::outgoing::{HOLD_US, Outgoing, Word};
@@ -139,7 +140,7 @@ pub(super) struct Core {
     pub(super) log: LogWriter,
     pub(super) executor: OrderSender,
     pub(super) librarian: Desk,
-    pub(super) pool: Arc<VerifyPool>,
+    pub(super) pool: Arc<VerifyPool<Waits>>,
     pub(super) outgoing: Outgoing,
     pub(super) waiting: Waiting,
     pub(super) checked: CheckedPayloads,

@@ -31,73 +31,40 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Transactions that are with the verification pool, who waits for them, and their places.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    tickets: Mutex<HashMap<TxId, Vec<(Ticket, Place)>>>,
+/// Who waits for a transaction that is with the verification pool, and its place.
+#[derive(Debug)]
+pub(super) struct Waits {
+    ticket: Ticket,
+    place: Place,
 }
 
-impl Waiting {
-    fn insert(&self, id: TxId, ticket: Ticket, place: Place) {
-        lock(&self.tickets).entry(id).or_default().push((ticket, place));
-    }
-
-    /// Takes back the ticket that was put in last for a transaction.
-    fn remove_one(&self, id: &TxId, ticket: Ticket) {
-        let mut tickets = lock(&self.tickets);
-        if let Some(waiting) = tickets.get_mut(id) {
-            if let Some(at) = waiting.iter().rposition(|(waits, _)| *waits == ticket) {
-                waiting.remove(at);
-            }
-            if waiting.is_empty() {
-                tickets.remove(id);
-            }
-        }
-    }
-
-    /// The first who waits for a transaction: each submission of it is answered by the pool once.
-    fn take_one(&self, id: &TxId) -> Option<(Ticket, Place)> {
-        let mut tickets = lock(&self.tickets);
-        let waiting = tickets.get_mut(id)?;
-        let first = waiting.remove(0);
-        if waiting.is_empty() {
-            tickets.remove(id);
-        }
-        drop(tickets);
-        Some(first)
-    }
-
-    /// Hands verified transactions to the node.
-    pub(super) fn verified(&self, verified: Vec<VerifiedTx>, core: &CoreSender) {
-        let (mut pooled, mut places) = (Vec::with_capacity(verified.len()), None);
-        for tx in verified {
-            let id = tx.id();
-            // Each that the pool was given is in the map until the pool has answered.
-            let Some((ticket, place)) = self.take_one(&id) else { continue };
-            pooled.push(PooledTransaction { id, ticket: Some(ticket), tx: tx.transaction().clone() });
-            join(&mut places, place);
-        }
-        if let Some(place) = places {
-            // The node has stopped if nobody listens.
-            let _ = core.send_lazily(Mail::Transactions { verified: pooled, place });
-        }
-    }
-
-    /// Tells those who sent transactions that do not verify.
-    pub(super) fn refused(&self, refused: Vec<(PendingTx, ClientError)>, replies: &Replies) {
-        for (tx, error) in refused {
-            if let Some((ticket, _place)) = self.take_one(&tx.id()) {
-                replies.refuse(ticket, &error);
-            }
-        }
+/// Hands verified transactions to the node.
+pub(super) fn verified(verified: Vec<VerifiedTx<Waits>>, core: &CoreSender) {
+    if let Some((verified, place)) = pooled(verified) {
+        // The node has stopped if nobody listens.
+        let _ = core.send_lazily(Mail::Transactions { verified, place });
     }
 }
 
-fn join(places: &mut Option<Place>, place: Place) {
-    match places {
-        Some(all) => all.join(place),
-        None => *places = Some(place),
+/// Tells those who sent transactions that do not verify.
+pub(super) fn refused(refused: Vec<(PendingTx<Waits>, ClientError)>, replies: &Replies) {
+    for (tx, error) in refused {
+        let (_, _, waits) = tx.into_parts();
+        replies.refuse(waits.ticket, &error);
     }
+}
+
+/// As the node takes them, and the place of all; nothing if there are none.
+fn pooled(verified: Vec<VerifiedTx<Waits>>) -> Option<(Vec<PooledTransaction>, Place)> {
+    let (mut pooled, mut all) = (Vec::with_capacity(verified.len()), None::<Place>);
+    for (tx, id, Waits { ticket, place }) in verified.into_iter().map(VerifiedTx::into_parts) {
+        pooled.push(PooledTransaction { id, ticket: Some(ticket), tx });
+        match &mut all {
+            Some(all) => all.join(place),
+            None => all = Some(place),
+        }
+    }
+    Some((pooled, all?))
 }
 
 /// Admits transactions and has their signatures checked. Called on threads of sockets; never blocks.
@@ -107,8 +74,7 @@ pub(super) struct Intake {
     pub(super) clock: Clock,
     pub(super) gate: Arc<Gate>,
     pub(super) keys: KeyDirectory,
-    pub(super) pool: Arc<VerifyPool>,
-    pub(super) waiting: Arc<Waiting>,
+    pub(super) pool: Arc<VerifyPool<Waits>>,
     pub(super) core: CoreSender,
     pub(super) lone: Arc<Mutex<Lone>>,
 }
@@ -153,7 +119,7 @@ impl Intake {
                 Ok(pending) => {
                     held.transactions += 1;
                     held.bytes += bytes;
-                    admitted.push((ticket, pending, place));
+                    admitted.push(pending.of(Waits { ticket, place }));
                 }
                 Err(error) => refused.push((ticket, error)),
             }
@@ -161,12 +127,10 @@ impl Intake {
         if admitted.is_empty() {
             return refused;
         }
-        if let Some(lone) = self.lone(now.monotonic_us, admitted.len()) {
-            let (ticket, pending, place) = admitted.swap_remove(0);
-            refused.extend(self.check_here(lone, ticket, pending, place).map(|error| (ticket, error)));
-        } else {
-            refused.extend(self.check_in_pool(admitted));
-        }
+        refused.extend(match self.lone(now.monotonic_us, admitted.len()) {
+            Some(lone) => self.check_here(lone, admitted),
+            None => self.check_in_pool(admitted),
+        });
         refused
     }
 
@@ -179,41 +143,24 @@ impl Intake {
     fn check_here(
         &self,
         mut lone: MutexGuard<'_, Lone>,
-        ticket: Ticket,
-        pending: PendingTx,
-        place: Place,
-    ) -> Option<ClientError> {
-        let (verified, refused) = verify_transactions(&mut lone.verifier, self.network, vec![pending]);
+        admitted: Vec<PendingTx<Waits>>,
+    ) -> Vec<(Ticket, ClientError)> {
+        let (verified, refused) = verify_transactions(&mut lone.verifier, self.network, admitted);
         drop(lone);
-        let pooled: Vec<PooledTransaction> = verified
-            .into_iter()
-            .map(|tx| PooledTransaction { id: tx.id(), ticket: Some(ticket), tx: tx.transaction().clone() })
-            .collect();
-        if !pooled.is_empty()
-            && self.core.try_send_lazily(Mail::Transactions { verified: pooled, place }).is_err()
+        let tickets: Vec<Ticket> = verified.iter().map(|tx| tx.owner().ticket).collect();
+        if let Some((verified, place)) = pooled(verified)
+            && self.core.try_send_lazily(Mail::Transactions { verified, place }).is_err()
         {
-            return Some(ClientError::Busy);
+            return tickets.into_iter().map(|ticket| (ticket, ClientError::Busy)).collect();
         }
-        refused.into_iter().next().map(|(_, error)| error)
+        refused.into_iter().map(|(tx, error)| (tx.owner().ticket, error)).collect()
     }
 
-    fn check_in_pool(&self, admitted: Vec<(Ticket, PendingTx, Place)>) -> Vec<(Ticket, ClientError)> {
-        let mut tickets: Vec<(TxId, Ticket)> = Vec::with_capacity(admitted.len());
-        let mut chunk = Vec::with_capacity(admitted.len());
-        for (ticket, pending, place) in admitted {
-            tickets.push((pending.id(), ticket));
-            self.waiting.insert(pending.id(), ticket, place);
-            chunk.push(pending);
-        }
-        match self.pool.try_submit(Job::Transactions(chunk)) {
-            Ok(()) => Vec::new(),
-            Err(Busy(_job)) => {
-                let refuse = |(id, ticket)| {
-                    self.waiting.remove_one(&id, ticket);
-                    (ticket, ClientError::Busy)
-                };
-                tickets.into_iter().map(refuse).collect()
-            }
+    fn check_in_pool(&self, admitted: Vec<PendingTx<Waits>>) -> Vec<(Ticket, ClientError)> {
+        let busy = |tx: PendingTx<Waits>| (tx.owner().ticket, ClientError::Busy);
+        match self.pool.try_submit(Job::Transactions(admitted)) {
+            Err(Busy(Job::Transactions(admitted))) => admitted.into_iter().map(busy).collect(),
+            Ok(()) | Err(Busy(Job::Payload(_))) => Vec::new(),
         }
     }
 }

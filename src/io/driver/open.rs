@@ -17,7 +17,7 @@ use super::data::{Data, check_lost_log, open_data};
 use super::execution::{Execution, Shown, order_queue};
 use super::gate::{Amount, Gate};
 use super::inbox::{CoreSender, Inbox, Mail};
-use super::intake::{Intake, Lone, Replies, Waiting};
+use super::intake::{Intake, Lone, Replies, Waits, refused, verified};
 use super::ledger::Service;
 use super::librarian;
 use super::load::LoadMeter;
@@ -162,9 +162,8 @@ fn start_pool(
     genesis: &Genesis,
     keys: &KeyDirectory,
     core: &CoreSender,
-    waiting: &Arc<Waiting>,
     replies: &Arc<Replies>,
-) -> Result<Arc<VerifyPool>, StartError> {
+) -> Result<Arc<VerifyPool<Waits>>, StartError> {
     let pool = VerifyPoolConfig {
         threads: verify_threads(config),
         client_transactions_max: POOL_TRANSACTIONS_MAX,
@@ -173,13 +172,11 @@ fn start_pool(
         seed: secret_seed()?,
         gather: GATHER,
     };
-    let (core, waiting, replies) = (core.clone(), Arc::clone(waiting), Arc::clone(replies));
+    let (core, replies) = (core.clone(), Arc::clone(replies));
     let on_answer = move |answer| match answer {
-        Answer::Transactions { verified, refused } => {
-            waiting.refused(refused, &replies);
-            if !verified.is_empty() {
-                waiting.verified(verified, &core);
-            }
+        Answer::Transactions { verified: good, refused: bad } => {
+            refused(bad, &replies);
+            verified(good, &core);
         }
         Answer::Payload { block, verdicts } => {
             let _ = core.send_lazily(Mail::Input(Input::Verified { block, verdicts: verdicts.into() }));
@@ -315,9 +312,9 @@ impl Wiring<'_> {
         let (handle, net) = (runtimes.io.handle().clone(), runtimes.net.handle().clone());
         let clock = Clock::start();
         let (core_tx, inbox) = Inbox::new(INPUTS_MAX, Arc::clone(self.signals.bell()), clock.clone());
-        let (waiting, replies) = (Arc::default(), Arc::default());
+        let replies = Arc::default();
         let (orders_tx, orders) = order_queue(ORDERS_MAX);
-        let pool = start_pool(self.config, &self.genesis, &self.directory, &core_tx, &waiting, &replies)?;
+        let pool = start_pool(self.config, &self.genesis, &self.directory, &core_tx, &replies)?;
         let (events_tx, quick, slow) = peer_lanes(self.committee.size(), PEER_EVENTS_MAX);
         let peers = self.start_peers(&net, events_tx)?;
         let (pump, control) = self.start_pumps(&net, (quick, slow), &peers, &core_tx)?;
@@ -325,7 +322,7 @@ impl Wiring<'_> {
         let checkpoint_keys = CheckpointKeys::new(&self.genesis);
         let (replay_until, shown) = (data.last_commit(), data.shown(&checkpoint_keys));
         let gate = Gate::new(&self.node_config.mempool);
-        let intake = self.intake(&clock, &gate, &pool, &waiting, &core_tx)?;
+        let intake = self.intake(&clock, &gate, &pool, &core_tx)?;
         let clients = self.start_clients(&handle, intake.clone(), &replies)?;
         let service = self.service(&data, intake, &replies, &shown, (&peers, &control));
         let http = self.start_http(&handle, service)?;
@@ -424,8 +421,7 @@ impl Wiring<'_> {
         &self,
         clock: &Clock,
         gate: &Arc<Gate>,
-        pool: &Arc<VerifyPool>,
-        waiting: &Arc<Waiting>,
+        pool: &Arc<VerifyPool<Waits>>,
         core: &CoreSender,
     ) -> Result<Intake, StartError> {
         let lone = Lone::new(Verifier::new(secret_seed()?, LONE_KEYS));
@@ -435,7 +431,6 @@ impl Wiring<'_> {
             gate: Arc::clone(gate),
             keys: self.directory.clone(),
             pool: Arc::clone(pool),
-            waiting: Arc::clone(waiting),
             core: core.clone(),
             lone: Arc::new(Mutex::new(lone)),
         })
