@@ -20,7 +20,7 @@ use crate::types::{
 /// First bytes of the format entry.
 const MAGIC: &[u8; 12] = b"salus/state\0";
 /// Version of the tables' layout.
-const FORMAT_VERSION: u32 = 4;
+const FORMAT_VERSION: u32 = 5;
 /// Entries read at a time when the keys are loaded.
 const SCAN_CHUNK: usize = 1_024;
 

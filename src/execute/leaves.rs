@@ -1,10 +1,13 @@
 //! The leaves of the log in the store, many to an entry: an entry for each would cost more than all else that execution does.
 //!
-//! An entry holds the leaves of one chunk, in order; that of the last chunk is written anew, longer, until it is full.
+//! An entry holds the leaves of one chunk, in order, and is written once, when the chunk is full: so a store that keeps these
+//! entries apart never has to merge them. Until then the leaves of the last chunk are an entry of their own, written anew, longer,
+//! by each commit.
 
 use super::ids::{INDEXED_TOGETHER, Ids};
 use super::store::{Overlay, Read, Store};
-use super::tables::{self, LEAF_BYTES, LeafRecord};
+use super::tables::{self, LAST_LEAVES, LEAF_BYTES, LeafRecord};
+use crate::codec::Writer as _;
 use crate::error::StorageError;
 use crate::types::{LeafIndex, OrgId, TxId};
 
@@ -32,11 +35,12 @@ impl Leaves {
         size: u64,
         mut each: impl FnMut(OrgId, &LeafRecord) -> Result<(), StorageError>,
     ) -> Result<Self, StorageError> {
-        let key = tables::leaves(size / CHUNK_LEAVES);
         let records = size % CHUNK_LEAVES;
-        let tail = if records == 0 { Vec::new() } else { store.get(&key)?.unwrap_or_default() };
+        let last = last_chunk(store)?.filter(|(chunk, _)| *chunk == size / CHUNK_LEAVES);
+        let tail = last.map(|(_, records)| records).unwrap_or_default();
         if tail.len() as u64 != records * LEAF_BYTES as u64 {
-            return Err(tables::damaged("leaf", &key, &format!("expected {records} leaves")));
+            let why = format!("expected {records} leaves of chunk {}", size / CHUNK_LEAVES);
+            return Err(tables::damaged("last leaves", &[LAST_LEAVES], &why));
         }
         let mut ids = Ids::open(store.get(&[tables::INDEXED])?, store, size)?;
         let mut next = ids.covered();
@@ -89,7 +93,10 @@ impl Leaves {
     /// Puts the chunk that is not full among the changes.
     pub(super) fn put_tail<R: Read>(&self, overlay: &mut Overlay<'_, R>) {
         if !self.tail.is_empty() {
-            overlay.put(tables::leaves(self.next / CHUNK_LEAVES), self.tail.as_slice());
+            let mut entry = Vec::with_capacity(size_of::<u64>() + self.tail.len());
+            entry.put_u64(self.next / CHUNK_LEAVES);
+            entry.put_bytes(&self.tail);
+            overlay.put([LAST_LEAVES], entry);
         }
     }
 
@@ -118,10 +125,35 @@ impl Leaves {
     }
 }
 
+/// Number and records of the chunk that is not full, or of the last one that was not.
+fn last_chunk(store: &impl Read) -> Result<Option<(u64, Vec<u8>)>, StorageError> {
+    let Some(mut entry) = store.get(&[LAST_LEAVES])? else { return Ok(None) };
+    let Some((chunk, _)) = entry.split_first_chunk() else {
+        return Err(tables::damaged("last leaves", &[LAST_LEAVES], &format!("{} bytes", entry.len())));
+    };
+    let chunk = u64::from_be_bytes(*chunk);
+    entry.drain(..size_of::<u64>());
+    Ok(Some((chunk, entry)))
+}
+
+/// The records of a chunk that a store holds, of which there may be none.
+fn chunk_of(store: &impl Read, chunk: u64) -> Result<Option<Vec<u8>>, StorageError> {
+    let key = tables::leaves(chunk);
+    if let Some(full) = store.get(&key)? {
+        return Ok(Some(full));
+    }
+    match last_chunk(store)? {
+        Some((last, records)) if last == chunk => Ok(Some(records)),
+        // It became full between the two looks: full chunks are visible before the last one.
+        Some((last, _)) if last > chunk => store.get(&key),
+        Some(_) | None => Ok(None),
+    }
+}
+
 /// A leaf that a store holds.
 pub(super) fn read(store: &impl Read, leaf: LeafIndex) -> Result<Option<LeafRecord>, StorageError> {
-    let key = tables::leaves(leaf.0 / CHUNK_LEAVES);
-    store.get(&key)?.map_or(Ok(None), |chunk| record(&key, &chunk, leaf))
+    let chunk = leaf.0 / CHUNK_LEAVES;
+    chunk_of(store, chunk)?.map_or(Ok(None), |records| record(&tables::leaves(chunk), &records, leaf))
 }
 
 /// Up to `limit` leaves from `first` on, in order, that a store holds.
@@ -135,7 +167,7 @@ pub(super) fn read_many(
     while found.len() < limit {
         let chunk = next.0 / CHUNK_LEAVES;
         let key = tables::leaves(chunk);
-        let Some(bytes) = store.get(&key)? else { break };
+        let Some(bytes) = chunk_of(store, chunk)? else { break };
         while found.len() < limit && next.0 / CHUNK_LEAVES == chunk {
             let Some(record) = record(&key, &bytes, next)? else { return Ok(found) };
             found.push(record);
@@ -159,8 +191,10 @@ fn record(key: &[u8], chunk: &[u8], leaf: LeafIndex) -> Result<Option<LeafRecord
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
-    use crate::execute::store::{Batch, MemStore, Store};
+    use crate::execute::store::{Batch, MemStore, Pair, Store};
     use crate::types::{CommitIndex, KeyId, Kind, LogSeq, OrgId, Stub, TimestampMs};
 
     const ORG: OrgId = OrgId(3);
@@ -230,6 +264,36 @@ mod tests {
         assert_eq!(read_many(&store, LeafIndex(40), 2).unwrap(), [record_of(40), record_of(41)]);
     }
 
+    /// Does not show full chunks at the first look: they become full just then.
+    struct Late(MemStore, AtomicBool);
+
+    impl Read for Late {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+            let is_first = key[0] == tables::LEAF && self.1.swap(false, Ordering::Relaxed);
+            if is_first { Ok(None) } else { self.0.get(key) }
+        }
+
+        fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Pair>, StorageError> {
+            self.0.scan(prefix, from, limit)
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_becomes_full_between_two_looks_is_found() {
+        let (store, nothing) = (MemStore::new(), Batch::default());
+        let mut leaves = reopen(&store, 0);
+        let mut overlay = Overlay::new(&store, &nothing);
+        for leaf in 0..40 {
+            leaves.push(&mut overlay, ORG, &record_of(leaf));
+        }
+        leaves.put_tail(&mut overlay);
+        store.apply(overlay.into_batch()).unwrap();
+        let late = Late(store, AtomicBool::new(true));
+        assert_eq!(read(&late, LeafIndex(3)).unwrap(), Some(record_of(3)));
+        assert_eq!(read(&late, LeafIndex(39)).unwrap(), Some(record_of(39)));
+        assert_eq!(read(&late, LeafIndex(64)).unwrap(), None, "of a chunk that nobody has begun");
+    }
+
     #[test]
     fn a_store_that_lacks_leaves_is_damaged() {
         let store = MemStore::new();
@@ -240,6 +304,10 @@ mod tests {
         let mut batch = Batch::default();
         batch.put(tables::leaves(0), vec![0; LEAF_BYTES + 1]);
         store.apply(batch).unwrap();
+        let mut batch = Batch::default();
+        batch.put([LAST_LEAVES], vec![0; 7]);
+        store.apply(batch).unwrap();
+        assert!(matches!(read(&store, LeafIndex(32)), Err(StorageError::Damaged { .. })));
         assert!(matches!(read(&store, LeafIndex(0)), Err(StorageError::Damaged { .. })));
     }
 }

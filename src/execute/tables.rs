@@ -8,7 +8,8 @@
 //! | `f` format | | magic, version, network | 25, once |
 //! | `h` head | | [`HeadRecord`] | 241, once |
 //! | `d` indexed | | files of ids (`ids/mod.rs`) up to which `w` and `b` hold everything | 3 + 8 for each file, once |
-//! | `l` leaves | chunk8 | up to 32 [`LeafRecord`]s (`leaves.rs`) | 110 for each executed transaction, and 9 for 32 |
+//! | `l` leaves | chunk8 | 32 [`LeafRecord`]s (`leaves.rs`) | 110 for each executed transaction, and 9 for 32 |
+//! | `m` last leaves | | chunk8, and the [`LeafRecord`]s of the chunk that is not full | up to 3,419, once |
 //! | `s` superseded | leaf8 | leaf8 of the version that replaced it | 17 for each record version replaced |
 //! | `n` tree node | level1 index8 | hash of a full hash tile of the level below | 42 for each 256 leaves |
 //! | `x` skipped | id32 | [`SkipRecord`] | 42 for each skipped transaction whose signature holds |
@@ -35,8 +36,9 @@ use crate::types::{
 pub(super) const FORMAT: u8 = b'f';
 pub(super) const HEAD: u8 = b'h';
 pub(super) const INDEXED: u8 = b'd';
-/// First byte of the keys of leaves, which only grow: a store may keep them apart.
+/// First byte of the keys of leaves, each of which is written once, in ascending order: a store may keep them apart.
 pub const LEAF: u8 = b'l';
+pub(super) const LAST_LEAVES: u8 = b'm';
 pub(super) const SUPERSEDED: u8 = b's';
 pub(super) const NODE: u8 = b'n';
 pub(super) const SKIPPED: u8 = b'x';

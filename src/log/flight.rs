@@ -119,18 +119,19 @@ impl<F: DiskFile> GroupWrite<F> {
         Ok(self.done())
     }
 
-    /// Writes all behind the first page while the digest of the records, which stands in that page, is made out. If the pool's threads
-    /// are busy, both wait for them: no job of that pool may ever wait for the log.
+    /// Writes all behind the first page while the digest of the records, which stands in that page, is made out by another thread. The
+    /// write begins here and at once; only the digest may have to wait for a thread of the pool, none of whose jobs waits for the log.
     fn run_overlapped(mut self) -> Result<GroupDurable, StorageError> {
         self.fill_in_checksums();
         let end = self.pending.bytes.len();
         self.pending.bytes.resize(page_align(end));
         let (file, at, bytes) = (&self.file, self.header.at, &self.pending.bytes);
-        let (written, digest) = rayon::join(
-            || file.write_past_cache(at + PAGE_BYTES as u64, &bytes[PAGE_BYTES..]),
-            || blake3::hash(&bytes[GROUP_HEADER_BYTES..end]),
-        );
-        self.fill_in_header(digest.into())?;
+        let mut records = Chain::default();
+        let written = rayon::in_place_scope(|scope| {
+            scope.spawn(|_| records = blake3::hash(&bytes[GROUP_HEADER_BYTES..end]).into());
+            file.write_past_cache(at + PAGE_BYTES as u64, &bytes[PAGE_BYTES..])
+        });
+        self.fill_in_header(records)?;
         written?;
         self.file.write_past_cache(at, &self.pending.bytes[..PAGE_BYTES])?;
         self.file.sync()?;
