@@ -151,11 +151,12 @@ async fn connect(endpoint: &Endpoint, network: NetworkId) -> Result<Arc<SalusCli
 }
 
 impl Outcome {
-    fn note(&mut self, reply: ClientReply, due: Instant, end: Instant) {
+    /// Of a reply that came by `now`.
+    fn note(&mut self, reply: ClientReply, due: Instant, now: Instant, end: Instant) {
         match reply {
             ClientReply::Executed { .. } | ClientReply::Duplicate { .. } => {
-                self.latencies.push(due.elapsed());
-                self.in_time += u64::from(Instant::now() <= end);
+                self.latencies.push(now.saturating_duration_since(due));
+                self.in_time += u64::from(now <= end);
             }
             ClientReply::Refused { code, .. } if code == "Busy" => self.busy += 1,
             ClientReply::Refused { code, message } => self.refuse(|| format!("{code}: {message}")),
@@ -215,7 +216,8 @@ impl Part {
                     if given == 0 {
                         break;
                     }
-                    together.drain(..).for_each(|last| outcome.note(last.reply, part.due(last.token), end));
+                    let now = Instant::now();
+                    together.drain(..).for_each(|last| outcome.note(last.reply, part.due(last.token), now, end));
                 }
                 done = &mut sending, if sent.is_none() => {
                     sent = Some(done.unwrap_or_default());
@@ -245,11 +247,12 @@ impl Part {
     ) -> (u64, Duration) {
         let (mut number, mut sent, mut lag) = (self.first, 0, Duration::ZERO);
         while let Some(transaction) = self.transactions.get(number) {
-            let due = self.due(number);
-            if Instant::now() < due {
+            let (due, mut now) = (self.due(number), Instant::now());
+            if now < due {
                 tokio::time::sleep_until(due.into()).await;
+                now = Instant::now();
             }
-            lag = lag.max(due.elapsed());
+            lag = lag.max(now.saturating_duration_since(due));
             // One that cannot be sent counts as not answered.
             let _ = client.submit_for(transaction, number, &answers).await;
             (number, sent) = (number + self.senders, sent + 1);

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::results::{Load, LoadRun, Spread};
 use super::step::Work;
 
-const RATES: &str = "1000,10000,20000,50000,100000";
+const RATES: &str = "1000,10000,20000,50000,100000,110000";
 const RATES_QUICK: &str = "200,500";
 /// Each rate is tried so many times, and all rates in turn.
 const ROUNDS: usize = 3;
