@@ -12,9 +12,8 @@ use crate::error::StorageError;
 use crate::types::{LeafIndex, OrgId, TxId};
 
 /// Leaves of a full chunk. A commit rewrites half of that many on the mean, and reading one leaf reads them all.
-pub(super) const CHUNK_LEAVES: u64 = 32;
-/// Bytes of a full chunk.
-const CHUNK_BYTES: usize = 32 * LEAF_BYTES;
+pub(super) const CHUNK_LEAVES: u64 = CHUNK as u64;
+const CHUNK: usize = 32;
 /// Leaves that are read at a time after a restart; few in tests, where logs are short.
 const READ_TOGETHER: usize = if cfg!(test) { 70 } else { 4_096 };
 
@@ -80,7 +79,7 @@ impl Leaves {
     pub(super) fn push<R: Read>(&mut self, overlay: &mut Overlay<'_, R>, org: OrgId, record: &LeafRecord) {
         self.ids.note(org, self.next(), record);
         if self.tail.is_empty() {
-            self.tail.reserve_exact(CHUNK_BYTES);
+            self.tail.reserve_exact(CHUNK * LEAF_BYTES);
         }
         record.append_to(&mut self.tail);
         self.next += 1;
@@ -191,7 +190,8 @@ fn record(key: &[u8], chunk: &[u8], leaf: LeafIndex) -> Result<Option<LeafRecord
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::execute::store::{Batch, MemStore, Pair, Store};
@@ -264,34 +264,88 @@ mod tests {
         assert_eq!(read_many(&store, LeafIndex(40), 2).unwrap(), [record_of(40), record_of(41)]);
     }
 
-    /// Does not show full chunks at the first look: they become full just then.
-    struct Late(MemStore, AtomicBool);
+    /// Shows at each look what is there when so many changes of a batch have become visible.
+    struct Applying {
+        stages: Vec<MemStore>,
+        looks: Mutex<VecDeque<usize>>,
+    }
 
-    impl Read for Late {
+    impl Read for Applying {
         fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-            let is_first = key[0] == tables::LEAF && self.1.swap(false, Ordering::Relaxed);
-            if is_first { Ok(None) } else { self.0.get(key) }
+            let mut looks = self.looks.lock().unwrap();
+            let now = looks.front().copied().unwrap();
+            if looks.len() > 1 {
+                looks.pop_front();
+            }
+            drop(looks);
+            self.stages[now].get(key)
         }
 
-        fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Pair>, StorageError> {
-            self.0.scan(prefix, from, limit)
+        fn scan(&self, _: &[u8], _: &[u8], _: usize) -> Result<Vec<Pair>, StorageError> {
+            unreachable!("leaves are not scanned")
+        }
+    }
+
+    fn pushed(leaves: &mut Leaves, store: &MemStore, upto: u64) -> Batch {
+        let nothing = Batch::default();
+        let mut overlay = Overlay::new(store, &nothing);
+        while leaves.next < upto {
+            let record = record_of(leaves.next);
+            leaves.push(&mut overlay, ORG, &record);
+        }
+        leaves.put_tail(&mut overlay);
+        overlay.into_batch()
+    }
+
+    #[test]
+    fn whoever_reads_while_chunks_become_full_finds_what_was_there() {
+        let store = MemStore::new();
+        let mut leaves = reopen(&store, 0);
+        let before = pushed(&mut leaves, &store, 40);
+        store.apply(before.clone()).unwrap();
+        let later = pushed(&mut leaves, &store, 110);
+        let stages: Vec<MemStore> = (0..=later.len())
+            .map(|n| {
+                let (store, mut visible) = (MemStore::new(), Batch::default());
+                for (key, value) in later.clone().into_iter().take(n) {
+                    visible.put(key, value.unwrap());
+                }
+                store.apply(before.clone()).unwrap();
+                store.apply(visible).unwrap();
+                store
+            })
+            .collect();
+        let last = stages.len() - 1;
+        for first in 0..=last {
+            for second in first..=last {
+                for third in second..=last {
+                    let read_of = |leaf| {
+                        let looks = Mutex::new([first, second, third].into());
+                        read(&Applying { stages: stages.clone(), looks }, LeafIndex(leaf)).unwrap()
+                    };
+                    for leaf in [0, 31, 32, 39] {
+                        assert_eq!(read_of(leaf), Some(record_of(leaf)), "{leaf}, {first} {second} {third}");
+                    }
+                    let new = read_of(50);
+                    assert!(new.is_none() && first < last || new == Some(record_of(50)));
+                    assert_eq!(read_of(128), None, "of a chunk that nobody has begun");
+                }
+            }
         }
     }
 
     #[test]
-    fn a_chunk_that_becomes_full_between_two_looks_is_found() {
-        let (store, nothing) = (MemStore::new(), Batch::default());
+    fn last_leaves_of_another_chunk_are_not_taken_for_those_of_this_one() {
+        let store = MemStore::new();
         let mut leaves = reopen(&store, 0);
-        let mut overlay = Overlay::new(&store, &nothing);
-        for leaf in 0..40 {
-            leaves.push(&mut overlay, ORG, &record_of(leaf));
-        }
-        leaves.put_tail(&mut overlay);
-        store.apply(overlay.into_batch()).unwrap();
-        let late = Late(store, AtomicBool::new(true));
-        assert_eq!(read(&late, LeafIndex(3)).unwrap(), Some(record_of(3)));
-        assert_eq!(read(&late, LeafIndex(39)).unwrap(), Some(record_of(39)));
-        assert_eq!(read(&late, LeafIndex(64)).unwrap(), None, "of a chunk that nobody has begun");
+        store.apply(pushed(&mut leaves, &store, 33)).unwrap();
+        // The chunk becomes full: what was written of it last stays.
+        store.apply(pushed(&mut leaves, &store, 64)).unwrap();
+        assert_eq!(store.get(&[LAST_LEAVES]).unwrap().unwrap().len(), 8 + LEAF_BYTES);
+        let again = reopen(&store, 64);
+        assert_eq!((again.next, again.tail.len()), (64, 0));
+        assert_eq!(read(&store, LeafIndex(64)).unwrap(), None);
+        assert!(matches!(Leaves::open(&store, 65, |_, _| Ok(())), Err(StorageError::Damaged { .. })));
     }
 
     #[test]

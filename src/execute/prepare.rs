@@ -18,8 +18,11 @@ use crate::types::{Body, ConsentGrant, KeyAdd, PatientSeal, Transaction, stub_ha
 /// Transactions that are prepared together: enough to hash many at a time.
 const PART: usize = if cfg!(test) { 8 } else { 256 };
 /// Transactions of a commit from which on other cores are asked: what they save is more than waking them costs. Below, that is half of
-/// a millisecond at most, and on a node whose cores are busy nothing.
+/// a millisecond at most, and on a node whose cores are busy nothing. Signatures inside them are another matter.
 pub(super) const SHARED_FROM: usize = 8 * PART;
+
+/// Signatures inside the transactions of a commit from which on other cores are asked: each takes some 20 µs by itself.
+pub(super) const INNER_SHARED_FROM: usize = if cfg!(test) { 4 } else { 16 };
 
 /// Transactions that are prepared ahead of their execution: as many as a block may hold.
 const TOGETHER_MAX: usize = if cfg!(test) { 50 } else { PAYLOAD_TRANSACTIONS_MAX };
@@ -81,7 +84,28 @@ pub(super) fn prepare(blocks: &[CommittedBlock], constants: &Constants) -> Vec<P
             put[block].append(&mut part);
         }
     }
+    check_inner(&mut put, blocks, constants);
     put
+}
+
+/// Checks the signatures inside the transactions.
+fn check_inner(put: &mut [PreparedBlock], blocks: &[CommittedBlock], constants: &Constants) {
+    let mut bring_keys: Vec<&mut Prepared> = put
+        .iter_mut()
+        .zip(blocks)
+        .flat_map(|(prepared, block)| prepared.iter_mut().zip(block.verdicts.iter()))
+        .filter(|(_, verdict)| **verdict == Verdict::Valid)
+        .filter_map(|(prepared, _)| prepared.as_mut())
+        .filter(|prepared| prepared.body.as_ref().is_some_and(brings_key))
+        .collect();
+    let check = |prepared: &mut &mut Prepared| {
+        prepared.inner = prepared.body.as_ref().and_then(|body| inner_of(body, constants));
+    };
+    if bring_keys.len() < INNER_SHARED_FROM {
+        bring_keys.iter_mut().for_each(check);
+    } else {
+        bring_keys.par_iter_mut().for_each(check);
+    }
 }
 
 pub(super) fn transactions(blocks: &[CommittedBlock]) -> usize {
@@ -96,30 +120,32 @@ fn parts(blocks: &[CommittedBlock]) -> impl Iterator<Item = (usize, Range<usize>
     })
 }
 
-/// Prepares some transactions of a block.
+/// Prepares some transactions of a block, but for the signatures inside them.
 pub(super) fn prepare_part(
     block: &CommittedBlock,
     part: Range<usize>,
     constants: &Constants,
 ) -> PreparedBlock {
     let decode = |index| Transaction::decode(block.payload.transaction_bytes(index), constants.rules).ok();
-    let decoded: Vec<Option<Transaction>> = part.clone().map(decode).collect();
+    let decoded: Vec<Option<Transaction>> = part.map(decode).collect();
     // Many are hashed faster together than those alone that will be executed.
     let mut hashes = stub_hashes(decoded.iter().flatten()).into_iter();
-    let verdicts = &block.verdicts[part];
     let mut prepared = Vec::with_capacity(decoded.len());
-    for (tx, verdict) in decoded.into_iter().zip(verdicts) {
+    for tx in decoded {
         prepared.push(tx.map(|tx| {
             let stub_hash = hashes.next().unwrap_or_else(|| unreachable!("one for each that decodes"));
-            let body = Body::of(&tx).ok();
-            let inner = body.as_ref().filter(|_| *verdict == Verdict::Valid);
-            Prepared { inner: inner.and_then(|body| inner_of(body, constants)), tx, body, stub_hash }
+            Prepared { body: Body::of(&tx).ok(), tx, stub_hash, inner: None }
         }));
     }
     prepared
 }
 
-fn inner_of(body: &Body, constants: &Constants) -> Option<Inner> {
+/// Whether [`inner_of`] has something to check.
+fn brings_key(body: &Body) -> bool {
+    matches!(body, Body::KeyAdd(_) | Body::ConsentGrant(ConsentGrant { patient: Some(_), .. }))
+}
+
+pub(super) fn inner_of(body: &Body, constants: &Constants) -> Option<Inner> {
     match body {
         Body::ConsentGrant(grant) => grant.patient.as_ref().map(|seal| seal_of(grant, seal, constants)),
         Body::KeyAdd(add) => Some(possession_of(add, constants)),

@@ -63,8 +63,9 @@ pub trait Store: Read + Files + Clone + Send + Sync + 'static {
     /// The store as it was at one moment.
     type Snapshot: Read;
 
-    /// Makes all changes of a batch, or none: no reader and no restart ever sees a part of it. They need not be durable
-    /// yet, but become durable in the order in which they were made.
+    /// Makes all changes of a batch, or none: no snapshot and no restart ever sees a part of it. Who reads without a snapshot may,
+    /// for as long as this takes: it sees them in ascending order of their keys, none before those of smaller keys. They need not be
+    /// durable yet, but become durable in the order in which they were made.
     ///
     /// # Errors
     /// If the store cannot be written. It must not be used further.

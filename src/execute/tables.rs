@@ -38,7 +38,10 @@ pub(super) const HEAD: u8 = b'h';
 pub(super) const INDEXED: u8 = b'd';
 /// First byte of the keys of leaves, each of which is written once, in ascending order: a store may keep them apart.
 pub const LEAF: u8 = b'l';
+/// Behind the full chunks, which are visible before it (see [`super::Store::apply`]): who finds here that a chunk has become full finds
+/// that chunk.
 pub(super) const LAST_LEAVES: u8 = b'm';
+const _: () = assert!(LEAF < LAST_LEAVES);
 pub(super) const SUPERSEDED: u8 = b's';
 pub(super) const NODE: u8 = b'n';
 pub(super) const SKIPPED: u8 = b'x';

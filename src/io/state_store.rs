@@ -148,6 +148,7 @@ impl Store for StateStore {
     fn apply(&self, batch: Batch) -> Result<(), StorageError> {
         // No durability is asked for: not even a write to the operating system, until a buffer is full or `persist`.
         let mut writes = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
+        // In the batch's order, whichever tree a key is in: so they become visible (see `Store::apply`).
         for (key, change) in batch {
             let tree = self.tree(&key);
             match change {

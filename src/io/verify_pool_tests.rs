@@ -189,6 +189,57 @@ fn dropping_the_pool_answers_what_was_accepted() {
     assert_complete(&of_clients, 10);
 }
 
+/// Counts where it ends.
+#[derive(Debug)]
+struct Owner(TxId, Sender<TxId>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.1.send(self.0);
+    }
+}
+
+#[test]
+fn each_transaction_comes_back_with_whose_it_is() {
+    let n = BATCH_SIGNATURES_MAX as u64 + 50;
+    let (ended, ends) = crossbeam_channel::unbounded();
+    let owned = |seqs: std::ops::Range<u64>| -> Vec<PendingTx<Owner>> {
+        let of = |tx: PendingTx| {
+            let id = tx.id();
+            tx.of(Owner(id, ended.clone()))
+        };
+        chunk(seqs).into_iter().map(of).collect()
+    };
+    let (answers, answered) = crossbeam_channel::unbounded();
+    let on_answer = move |answer: Answer<Owner>| {
+        let Answer::Transactions { verified, refused } = answer else { unreachable!("no payloads") };
+        for (id, owner) in verified.iter().map(|tx| (tx.id(), tx.owner())) {
+            answers.send((id, owner.0, true)).unwrap();
+        }
+        for (tx, _) in &refused {
+            answers.send((tx.id(), tx.owner().0, false)).unwrap();
+        }
+    };
+    let pool = VerifyPool::start(&config(2, 1, 1), NETWORK, directory(), on_answer).unwrap();
+    // Taken, though it is more than the queue has room for, and cut; then there is no room until it has been taken up.
+    pool.try_submit(Job::Transactions(owned(0..n))).unwrap();
+    let mut again = Some(Job::Transactions(owned(n..n + 9)));
+    let mut all: BTreeMap<TxId, bool> = BTreeMap::new();
+    while all.len() < usize::try_from(n + 9).unwrap() {
+        if let Some(job) = again.take() {
+            again = pool.try_submit(job).err().map(|Busy(job)| job);
+        }
+        let (id, owner, valid) = answered.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(id, owner);
+        assert_eq!(all.insert(id, valid), None, "answered twice");
+    }
+    assert_complete(&all, n + 9);
+    drop(pool);
+    let mut ended: Vec<TxId> = ends.try_iter().collect();
+    ended.sort_unstable();
+    assert_eq!(ended, all.into_keys().collect::<Vec<_>>(), "each ended once");
+}
+
 #[test]
 fn what_comes_soon_after_a_batch_is_gathered_until_there_is_enough() {
     // Nothing here waits for so long: the test ends when there is enough.

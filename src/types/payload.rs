@@ -200,3 +200,18 @@ fn payload_root<'a>(ids: impl Iterator<Item = &'a TxId>) -> Digest {
 fn position(at: usize) -> u32 {
     u32::try_from(at).unwrap_or_else(|_| unreachable!("payload positions are below 4 MiB"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_of_all_ids_one_after_the_other() {
+        let n = u32::try_from(IDS_TOGETHER).unwrap_or_else(|_| unreachable!("some hundreds"));
+        for n in [0, 1, 2, n - 1, n, n + 1, 2 * n, 2 * n + 7] {
+            let ids: Vec<TxId> = (0..n).map(|i| TxId(*blake3::hash(&i.to_be_bytes()).as_bytes())).collect();
+            let together: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
+            assert_eq!(payload_root(ids.iter()).0, *blake3::hash(&together).as_bytes(), "{n} ids");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! tables would be rewritten whole again and again. Here thousands of ids become a file at once ([`Run`]), and as soon as
 //! files that stand side by side come to the next size together, [`FAN`] times that of the largest of them, they are merged,
 //! some entries with each new file: an id is written once for each [`FAN`]-fold growth of the log, in order, and no moment
-//! has to wait for a large merge.
+//! has to wait for a large merge, but each new file for three times its own entries of each merge under way: some milliseconds.
 //!
 //! Files hold what the leaves hold too, so none of them has to survive: one that is missing is made anew from the leaves.
 //! One is durable before the store names it, and is removed once the store durably names it no more.
@@ -99,11 +99,10 @@ impl SharedIds {
         loop {
             // Nothing is read while the lock is held: the executor may want it.
             let mut found = Vec::new();
-            let runs = {
-                let shown = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let runs = self.read(|shown| {
                 shown.recent.find(prefix, &mut found);
                 Arc::clone(&shown.runs)
-            };
+            });
             match find_in(&runs, files, prefix, found, &mut is_it) {
                 // A file may have been merged and removed meanwhile.
                 Err(_) if !Arc::ptr_eq(&runs, &self.runs()) => {}
@@ -112,12 +111,16 @@ impl SharedIds {
         }
     }
 
+    fn read<R>(&self, look: impl FnOnce(&Shown) -> R) -> R {
+        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn write<R>(&self, change: impl FnOnce(&mut Shown) -> R) -> R {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn runs(&self) -> Arc<Vec<Run>> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).runs)
+        self.read(|shown| Arc::clone(&shown.runs))
     }
 }
 
@@ -223,12 +226,11 @@ impl Ids {
 
     /// Puts the ids of all leaves up to `size` into a file.
     pub(super) fn cover(&mut self, files: &impl Files, size: u64) -> Result<(), StorageError> {
-        let recent = self.shared.write(|shown| {
-            shown.recent.absorb(&self.staged);
-            // Not taken out before the file is there.
-            shown.recent.all()
-        });
+        self.shared.write(|shown| shown.recent.absorb(&self.staged));
         self.staged.clear();
+        // Not taken out before the file is there; and sorted while others may look.
+        let mut recent = self.shared.read(|shown| shown.recent.all());
+        recent.sort_unstable();
         let run = Run { first: self.covered, end: size };
         let mut writing = Writing::new(run);
         recent.into_iter().for_each(|entry| writing.push(entry));

@@ -2,7 +2,9 @@
 
 use super::world::{World, anchor};
 use crate::execute::Verdict;
-use crate::execute::prepare::{PreparedBlock, SHARED_FROM, prepare, prepare_part, together, transactions};
+use crate::execute::prepare::{
+    INNER_SHARED_FROM, PreparedBlock, SHARED_FROM, inner_of, prepare, prepare_part, together, transactions,
+};
 use crate::execute::rules::Constants;
 
 #[test]
@@ -40,12 +42,23 @@ fn what_many_cores_prepare_is_what_one_does_piece_by_piece() {
         .blocks
         .iter()
         .map(|block| {
-            let one = |at| prepare_part(block, at..at + 1, &constants).pop().unwrap();
+            let one = |at: usize| {
+                let mut one = prepare_part(block, at..at + 1, &constants).pop().unwrap();
+                if let Some(one) = one.as_mut().filter(|_| block.verdicts[at] == Verdict::Valid) {
+                    one.inner = one.body.as_ref().and_then(|body| inner_of(body, &constants));
+                }
+                one
+            };
             (0..block.payload.len()).map(one).collect()
         })
         .collect();
     assert_eq!(shared, alone);
     let all = shared.iter().flatten().flatten();
+    let checked = all.clone().filter(|tx| tx.inner.is_some()).count();
+    assert!(checked >= INNER_SHARED_FROM, "they are shared");
+    // And a commit in which neither transactions nor signatures are enough for that.
+    let few = dag.blocks[2..3].iter().map(|block| prepare_part(block, 0..block.payload.len(), &constants));
+    assert_eq!(prepare(&dag.blocks[2..3], &constants), few.collect::<Vec<_>>(), "of keys that nobody knows");
     let inner = |wanted: Option<bool>| all.clone().any(|tx| tx.inner.map(|inner| inner.holds) == wanted);
     assert!(inner(Some(true)) && inner(Some(false)) && inner(None));
     let cut: Vec<usize> = together(&dag.blocks).map(transactions).collect();

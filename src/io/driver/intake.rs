@@ -147,20 +147,22 @@ impl Intake {
     ) -> Vec<(Ticket, ClientError)> {
         let (verified, refused) = verify_transactions(&mut lone.verifier, self.network, admitted);
         drop(lone);
-        let tickets: Vec<Ticket> = verified.iter().map(|tx| tx.owner().ticket).collect();
+        let mut refused: Vec<_> = refused.into_iter().map(|(tx, error)| (tx.owner().ticket, error)).collect();
+        let busy: Vec<_> = verified.iter().map(|tx| (tx.owner().ticket, ClientError::Busy)).collect();
         if let Some((verified, place)) = pooled(verified)
             && self.core.try_send_lazily(Mail::Transactions { verified, place }).is_err()
         {
-            return tickets.into_iter().map(|ticket| (ticket, ClientError::Busy)).collect();
+            refused.extend(busy);
         }
-        refused.into_iter().map(|(tx, error)| (tx.owner().ticket, error)).collect()
+        refused
     }
 
     fn check_in_pool(&self, admitted: Vec<PendingTx<Waits>>) -> Vec<(Ticket, ClientError)> {
         let busy = |tx: PendingTx<Waits>| (tx.owner().ticket, ClientError::Busy);
         match self.pool.try_submit(Job::Transactions(admitted)) {
             Err(Busy(Job::Transactions(admitted))) => admitted.into_iter().map(busy).collect(),
-            Ok(()) | Err(Busy(Job::Payload(_))) => Vec::new(),
+            Err(Busy(Job::Payload(_))) => unreachable!("transactions come back as they went"),
+            Ok(()) => Vec::new(),
         }
     }
 }

@@ -12,12 +12,12 @@ use tracing::info;
 use super::budget::Budget;
 use super::checked::CheckedPayloads;
 use super::clock::Clock;
-use super::core::{Core, Signals, Waiting as Refused};
+use super::core::{Core, Signals, Waiting};
 use super::data::{Data, check_lost_log, open_data};
 use super::execution::{Execution, Shown, order_queue};
 use super::gate::{Amount, Gate};
 use super::inbox::{CoreSender, Inbox, Mail};
-use super::intake::{Intake, Lone, Replies, Waits, refused, verified};
+use super::intake::{self, Intake, Lone, Replies, Waits};
 use super::ledger::Service;
 use super::librarian;
 use super::load::LoadMeter;
@@ -174,9 +174,9 @@ fn start_pool(
     };
     let (core, replies) = (core.clone(), Arc::clone(replies));
     let on_answer = move |answer| match answer {
-        Answer::Transactions { verified: good, refused: bad } => {
-            refused(bad, &replies);
-            verified(good, &core);
+        Answer::Transactions { verified, refused } => {
+            intake::refused(refused, &replies);
+            intake::verified(verified, &core);
         }
         Answer::Payload { block, verdicts } => {
             let _ = core.send_lazily(Mail::Input(Input::Verified { block, verdicts: verdicts.into() }));
@@ -355,7 +355,7 @@ impl Wiring<'_> {
             librarian,
             pool,
             outgoing,
-            waiting: Refused::default(),
+            waiting: Waiting::default(),
             checked: CheckedPayloads::default(),
             inputs: Vec::new(),
             held: Vec::new(),

@@ -95,6 +95,34 @@ fn root_and_restored_log_match_the_definition_at_every_size() {
     }
 }
 
+/// Each full hash tile knows the node above all of it, and nothing else does.
+fn assert_above(writes: &[TileWrite]) {
+    for write in writes {
+        let id = TileId::parse(&write.path).unwrap();
+        let above = match id.kind {
+            TileKind::Hashes { level } if id.width == TILE_WIDTH => {
+                Some((level + 1, id.index, root_of(&hashes_of(&write.bytes))))
+            }
+            TileKind::Hashes { .. } | TileKind::Entries => None,
+        };
+        assert_eq!(write.above, above, "{id}");
+    }
+}
+
+#[test]
+fn a_restored_log_knows_the_nodes_above_the_tiles_that_become_full() {
+    for size in [0, 1, 255, 256, 257, 511, 65_279, 65_280, 65_535, 65_536] {
+        let (mut tiles, mut tree) = (MemTiles::new(), LogTree::new());
+        put_all(&mut tiles, &tree.append(&(0..size).map(stub).collect::<Vec<_>>()));
+        put_all(&mut tiles, &tree.partials());
+        let mut restored = LogTree::restore(size, &tiles).unwrap();
+        let writes = restored.append(&(size..size + 300).map(stub).collect::<Vec<_>>());
+        assert!(writes.iter().any(|write| write.above.is_some()), "a tile becomes full behind {size}");
+        assert_above(&writes);
+        assert_above(&restored.partials());
+    }
+}
+
 #[test]
 fn appending_at_once_or_one_by_one_writes_the_same_tiles() {
     let stubs: Vec<_> = (0..66_100).map(stub).collect();
@@ -109,6 +137,7 @@ fn appending_at_once_or_one_by_one_writes_the_same_tiles() {
     assert_eq!(writes, part_writes);
     // 258 full bundles and level-0 tiles, one full level-1 tile.
     assert_eq!(writes.len(), 258 + 258 + 1);
+    assert_above(&writes);
     let leaves: Vec<_> = stubs.iter().map(|stub| leaf_hash(stub)).collect();
     assert_eq!(at_once.root(), root_of(&leaves));
 }
