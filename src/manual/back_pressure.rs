@@ -68,4 +68,4 @@
 //! and two threads that verify, of which in practice little is used at a time.
 //! Come on top: the state's store, with a cache of 32 MiB and, for each of its two large trees, 16 MiB that are filled and at most
 //! four times as much that is being written (a quarter of it for each of four small ones); the ids of transactions that are in no
-//! file yet, 65,536 and those of one commit, in some MiB; and 256 KiB for each GiB of the block log ([`crate::log`]), which grow with the ledger and not with the load.
+//! file yet, 16,384 and those of one commit, in some MiB; and 256 KiB for each GiB of the block log ([`crate::log`]), which grow with the ledger and not with the load.

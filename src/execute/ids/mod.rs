@@ -27,7 +27,7 @@ use crate::error::StorageError;
 use crate::types::{KeyId, LeafIndex, OrgId, TxId};
 
 /// Leaves that are indexed together; few in tests, where logs are short.
-pub(super) const INDEXED_TOGETHER: u64 = if cfg!(test) { 64 } else { 65_536 };
+pub(super) const INDEXED_TOGETHER: u64 = if cfg!(test) { 64 } else { 16_384 };
 /// How many times as large the next size is.
 const FAN: u64 = 4;
 /// Entries that each merge goes on by, for each new file. Until as many have come again as it merges, there come more than
