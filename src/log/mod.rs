@@ -104,8 +104,7 @@
 //! # Memory
 //! Where records stand takes 16 bytes for each 64 KiB: 256 KiB for each GiB of log. Appended records take at most 8 MiB, and those in
 //! flight 8 MiB more, in buffers that are kept for the next ones. Opening reads the log once, some 8 MiB of groups at a time, which all
-//! cores verify, with 32 MiB fetched
-//! ahead.
+//! cores verify, with 32 MiB fetched ahead.
 
 mod append;
 mod disk;

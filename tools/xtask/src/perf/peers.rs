@@ -14,7 +14,8 @@ use super::step::Work;
 const LINES: [&str; 3] = ["signatures", "rocksdb", "quic"];
 /// The one that is loaded as Salus is.
 const ENGINE: &str = "consensus";
-const RATES: &str = "1000,10000,20000,50000,100000,110000";
+/// Those of `consensus/run`.
+const RATES: &str = "1000,10000,20000,50000,100000";
 const RATES_QUICK: &str = "200,500";
 
 fn folder(name: &str) -> PathBuf {
