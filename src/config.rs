@@ -109,11 +109,13 @@ impl Default for Listen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Congestion {
-    /// Keeps its rate under random loss, which is what lines between hospitals have. The library marks it experimental.
+    /// The internet's usual one. Each loss costs it a part of its rate, and it has the rate again within some round trips.
     #[default]
-    Bbr,
-    /// The internet's usual one. Each loss costs it a part of its rate.
     Cubic,
+    /// Keeps its rate under random loss. The library marks it experimental, with reason: while a line is never full its window
+    /// grows without end, so that the first stall ends in a burst which loses thousands of packets, and in a window so small
+    /// that lines stay slow for many seconds. Only for lines that lose much and carry little.
+    Bbr,
 }
 
 /// The lines between validators.

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::{CryptoError, HmacKey};
+use quinn::udp::UdpSocketState;
 use quinn::{
     AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig,
     ServerConfig, TransportConfig, VarInt,
 };
+use tracing::info;
 
 use super::NetError;
 use crate::config::Congestion;
@@ -27,6 +29,10 @@ const ACK_DELAY_MAX: Duration = Duration::from_millis(10);
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Above 2 MiB quinn closes connections under loss ("too many gaps in stream buffer").
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+
+/// What the system is asked to keep of packets that came and were not read yet. A stalled validator and its peers catch up by
+/// bursts; the 208 KiB that Linux gives unasked overflow with them, and each packet lost there shrinks a window.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// The parts in which planes differ.
 #[derive(Debug, Clone, Copy)]
@@ -83,8 +89,27 @@ pub(super) fn bind(
 ) -> Result<Endpoint, NetError> {
     server.migration(false);
     let socket = UdpSocket::bind(address).map_err(|source| NetError::Bind { key, address, source })?;
+    enlarge(key, &socket);
     Endpoint::new(endpoint_config(secret)?, Some(server), socket, Arc::new(quinn::TokioRuntime))
         .map_err(|source| NetError::Bind { key, address, source })
+}
+
+/// Asks for the receive buffer. The system gives what its administrator allows; with less it works, and loses more under load.
+fn enlarge(key: &'static str, socket: &UdpSocket) {
+    let sized = UdpSocketState::new(socket.into()).and_then(|state| {
+        state.set_recv_buffer_size(socket.into(), RECEIVE_BUFFER_BYTES)?;
+        state.recv_buffer_size(socket.into())
+    });
+    match sized {
+        Ok(bytes) if bytes >= RECEIVE_BUFFER_BYTES => {}
+        Ok(bytes) => info!(
+            key,
+            "the system gives {} KiB of receive buffer instead of {} KiB: packets may be lost under load; on Linux, sysctl -w net.core.rmem_max={RECEIVE_BUFFER_BYTES} allows it",
+            bytes >> 10,
+            RECEIVE_BUFFER_BYTES >> 10,
+        ),
+        Err(error) => info!(key, %error, "receive buffer could not be sized"),
+    }
 }
 
 /// Keys for stateless resets come from the secret key, so that a validator that was restarted can tell its peers at
@@ -140,5 +165,25 @@ impl HmacKey for ResetKey {
         let signature: [u8; blake3::OUT_LEN] = signature.try_into().map_err(|_error| CryptoError)?;
         // Comparison of BLAKE3 hashes takes constant time.
         if blake3::keyed_hash(&self.0, data) == signature { Ok(()) } else { Err(CryptoError) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_socket_gets_the_receive_buffer_that_the_system_allows() {
+        let size = |socket: &UdpSocket| {
+            UdpSocketState::new(socket.into()).unwrap().recv_buffer_size(socket.into()).unwrap()
+        };
+        let [plain, large] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        enlarge("test", &large);
+        let allowed: usize =
+            std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
+        assert!(size(&large) >= allowed.min(RECEIVE_BUFFER_BYTES));
+        assert!(size(&large) >= size(&plain), "never less than without asking");
     }
 }

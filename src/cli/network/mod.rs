@@ -17,6 +17,7 @@ mod records;
 
 pub use api::{Api, ApiAnswer, NodeStatus, TransactionView};
 pub use pool::{ClientPool, Endpoint, Final, NotFinal, PoolCounts};
+pub use process::Frozen;
 pub use records::{RecordMaker, register_record_keys};
 
 pub(crate) use api::describe;
@@ -292,6 +293,13 @@ impl LocalNetwork {
     /// If one cannot be started.
     pub fn start_all(&mut self) -> Result<(), CliError> {
         (0..self.size()).try_for_each(|index| self.start(index))
+    }
+
+    /// Makes a validator that this network has started stand still (SIGSTOP) until what is returned is dropped. `None` if it does
+    /// not run.
+    #[must_use]
+    pub fn freeze(&self, index: usize) -> Option<Frozen<'_>> {
+        self.validators[index].process.as_ref()?.freeze()
     }
 
     /// Kills a validator with SIGKILL and waits until it is gone.

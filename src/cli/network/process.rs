@@ -71,6 +71,13 @@ impl ValidatorProcess {
         }
     }
 
+    /// Stops all its threads where they are, as a machine that hangs would, until what is returned is dropped.
+    pub(super) fn freeze(&self) -> Option<Frozen<'_>> {
+        let pid = self.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)?;
+        kill_process(pid, Signal::STOP).ok()?;
+        Some(Frozen { pid, _process: self })
+    }
+
     /// Ends it at once, as a power cut would, and waits until it is gone.
     pub(super) fn kill(mut self) {
         if let Some(mut child) = self.child.take() {
@@ -82,6 +89,20 @@ impl ValidatorProcess {
     /// Leaves it running.
     pub(super) fn release(mut self) {
         self.child = None;
+    }
+}
+
+/// A validator that stands still. It goes on when this is dropped.
+#[derive(Debug)]
+pub struct Frozen<'a> {
+    pid: Pid,
+    /// Keeps the number its own.
+    _process: &'a ValidatorProcess,
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = kill_process(self.pid, Signal::CONT);
     }
 }
 

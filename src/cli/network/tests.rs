@@ -92,6 +92,34 @@ async fn stopping_says_how_it_ended() {
     assert_eq!(network.stop(0).await, None);
 }
 
+/// State of a process: R and S run, T stands still (proc(5)).
+fn state(pid: u32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+}
+
+#[test]
+fn one_that_is_frozen_stands_still_until_it_is_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "while :; do sleep 0.05; done";
+    let mut network = LocalNetwork::create(&options(dir.path(), 2, program(dir.path(), script))).unwrap();
+    assert!(network.freeze(0).is_none(), "it does not run");
+    network.start_all().unwrap();
+    let pids = [0, 1].map(|index| network.pid(index).unwrap());
+    let until_still = |still: bool| {
+        let until = Instant::now() + Duration::from_secs(10);
+        while (state(pids[0]) == 'T') != still {
+            assert!(Instant::now() < until, "still: {still}");
+            std::thread::sleep(POLL);
+        }
+    };
+    let frozen = network.freeze(0).unwrap();
+    until_still(true);
+    assert_ne!(state(pids[1]), 'T');
+    drop(frozen);
+    until_still(false);
+}
+
 #[test]
 fn logs_of_one_size_must_have_one_root() {
     let status = |name: &str, tree_size, root: &str| NodeStatus {

@@ -144,7 +144,7 @@ fn add_peers(registry: &Registry, service: &Service) {
     let peers = service.peers.stats();
     let named: Vec<(String, _)> =
         peers.iter().map(|peer| (service.committee.authority(peer.peer).name.clone(), peer)).collect();
-    let columns: [PerPeer; 7] = [
+    let columns: [PerPeer; 11] = [
         ("salus_peer_up", "Whether a peer is connected", |peer| u64::from(peer.up)),
         ("salus_peer_misbehaved", "Rules that a peer broke, since start", |peer| peer.misbehaved),
         ("salus_peer_sent_bytes", "Bytes sent to a peer, since start", |peer| peer.sent_bytes),
@@ -157,6 +157,16 @@ fn add_peers(registry: &Registry, service: &Service) {
         }),
         ("salus_peer_dropped_frames", "Frames that a full queue dropped, since start", |peer| {
             peer.dropped.iter().sum()
+        }),
+        ("salus_peer_rtt_us", "Smoothed round-trip time to a peer, microseconds", |peer| peer.path.rtt_us),
+        (
+            "salus_peer_window_bytes",
+            "Bytes that may be under way to a peer without acknowledgement",
+            |peer| peer.path.window,
+        ),
+        ("salus_peer_mtu_bytes", "Bytes of one UDP payload to a peer", |peer| peer.path.mtu),
+        ("salus_peer_lost_packets", "Packets to a peer that were lost, since it was connected", |peer| {
+            peer.path.lost_packets
         }),
     ];
     for (name, help, value) in columns {

@@ -8,7 +8,7 @@ use quinn::{Connection, ConnectionError, VarInt, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::PeerLimits;
+use super::{PathStats, PeerLimits};
 use crate::types::{Frame, FrameClass};
 
 /// Payloads up to this length do not wait behind larger ones.
@@ -84,6 +84,17 @@ impl Link {
     /// Closes the connection for a rule that the peer broke.
     pub(super) fn close(&self, reason: &str) {
         self.connection.close(VarInt::from_u32(super::close::MISBEHAVED), reason.as_bytes());
+    }
+
+    /// What QUIC knows of the line.
+    pub(super) fn path(&self) -> PathStats {
+        let path = self.connection.stats().path;
+        PathStats {
+            rtt_us: u64::try_from(path.rtt.as_micros()).unwrap_or(u64::MAX),
+            window: path.cwnd,
+            mtu: path.current_mtu.into(),
+            lost_packets: path.lost_packets,
+        }
     }
 
     /// Queues a frame, or says that it does not fit.

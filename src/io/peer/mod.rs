@@ -194,6 +194,21 @@ pub struct PeerStats {
     /// Frames dropped since the peer was not connected or its queue was full, by class in the order of
     /// [`FrameClass::ALL`].
     pub dropped: [u64; FrameClass::ALL.len()],
+    /// The line to it as it is now; all 0 while it is not connected.
+    pub path: PathStats,
+}
+
+/// What QUIC knows of the line to a peer, since the connection began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathStats {
+    /// Smoothed round-trip time, microseconds.
+    pub rtt_us: u64,
+    /// Bytes that may be under way without acknowledgement.
+    pub window: u64,
+    /// Bytes of one UDP payload.
+    pub mtu: u64,
+    /// Packets that were lost.
+    pub lost_packets: u64,
 }
 
 /// The running network of validators. Dropping it closes all connections.
@@ -379,9 +394,11 @@ impl PeerNet {
             .map(|peer| {
                 let slot = &self.shared.slots[peer.as_usize()];
                 let c = &slot.counters;
+                let link = slot.link();
                 PeerStats {
                     peer,
-                    up: slot.link().is_some(),
+                    up: link.is_some(),
+                    path: link.map(|link| link.path()).unwrap_or_default(),
                     connections: read(&c.connections),
                     misbehaved: read(&c.misbehaved),
                     sent_frames: read(&c.sent_frames),

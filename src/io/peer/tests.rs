@@ -177,6 +177,8 @@ async fn four_validators_exchange_messages() {
     let stats = nodes[0].net.stats();
     assert_eq!(stats.len(), 3);
     assert!(stats.iter().all(|peer| peer.up && peer.connections == 1 && peer.dropped == [0; 3]), "{stats:?}");
+    // RFC 9000, section 14: no path carries less than 1,200 bytes. QUIC's least window is two packets.
+    assert!(stats.iter().all(|peer| peer.path.mtu >= 1_200 && peer.path.window >= 2 * 1_200), "{stats:?}");
     assert!(!nodes[0].net.send(AuthorityIndex(0), ask(0)), "nobody sends to himself");
     assert!(!nodes[0].net.send(AuthorityIndex(9), ask(0)), "nor to nobody");
 }

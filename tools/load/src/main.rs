@@ -25,6 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SETTLE_IDLE: Duration = Duration::from_secs(3);
 /// How long after a load its last answers are waited for.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+/// From one freeze to the next.
+const FREEZE_EVERY: Duration = Duration::from_secs(10);
 /// How long validators may take to serve, and a network to agree when the load is over.
 const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 
@@ -40,6 +42,8 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(120);
       target/release/load --rates 2000 --seconds 10 --json load.json
   What four validators use while nobody submits anything, for 30 seconds:
       target/release/load --idle 30
+  How long a validator that hangs for a second is felt:
+      target/release/load --rates 20000 --seconds 60 --freeze 1000
   A network that runs already, left by `salus demo --dir demo --keep`:
       target/release/load --dir demo --rates 500
 
@@ -66,6 +70,9 @@ struct Options {
     /// Connections to each validator
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     connections: u16,
+    /// Every ten seconds let the next validator stand still (SIGSTOP) for so many milliseconds
+    #[arg(long, value_name = "MS", conflicts_with_all = ["dir", "idle"], value_parser = clap::value_parser!(u32).range(1..=8_000))]
+    freeze: Option<u32>,
     /// Folder of a local network that runs already, instead of a new one
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -190,11 +197,26 @@ async fn one_rate(
     let transactions = sign(makers, load.transactions())?;
     let size = status_size(&network).await?;
     let before = Snapshot::take(&network).await?;
-    let outcome = load.run(&network, transactions).await?;
+    let outcome = tokio::select! {
+        outcome = load.run(&network, transactions) => outcome?,
+        error = freeze_in_turn(&network, options.freeze) => return Err(error),
+    };
     let usage = Usage::between(&before, &Snapshot::take(&network).await?);
     let agreement = network.wait_agreement(size + outcome.executed(), SETTLE_WITHIN).await?;
     let logs = report::Logs { leaves: agreement.size - size, root: agreement.root };
     Ok(Measured::new(load, outcome, usage, logs))
+}
+
+/// Lets one validator after the other stand still, if that is asked for, and ends only if one is gone.
+async fn freeze_in_turn(network: &LocalNetwork, ms: Option<u32>) -> CliError {
+    let Some(ms) = ms else { return std::future::pending().await };
+    for index in (0..network.size()).cycle() {
+        tokio::time::sleep(FREEZE_EVERY).await;
+        let Some(frozen) = network.freeze(index) else { break };
+        tokio::time::sleep(Duration::from_millis(ms.into())).await;
+        drop(frozen);
+    }
+    CliError::unable("a validator is gone")
 }
 
 async fn status_size(network: &LocalNetwork) -> Result<u64, CliError> {
