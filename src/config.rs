@@ -109,7 +109,8 @@ impl Default for Listen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Congestion {
-    /// The internet's usual one. Each loss costs it a part of its rate, and it has the rate again within some round trips.
+    /// The internet's usual one. Each loss costs it a part of its rate, which short lines have again within milliseconds, long ones
+    /// within seconds (RFC 9438).
     #[default]
     Cubic,
     /// Keeps its rate under random loss. The library marks it experimental, with reason: while a line is never full its window
@@ -533,7 +534,7 @@ mod tests {
     fn what_is_written_reads_back() {
         let mut config = NodeConfig::new("b");
         config.peers.insert("a".into(), "host:1".into());
-        config.network.congestion = Congestion::Cubic;
+        config.network.congestion = Congestion::Bbr;
         let text = config.to_toml().unwrap();
         assert_eq!(*parse(&text).unwrap().config(), config);
         assert_eq!(*parse("validator = \"b\"").unwrap().config(), NodeConfig::new("b"));

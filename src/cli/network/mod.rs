@@ -295,8 +295,8 @@ impl LocalNetwork {
         (0..self.size()).try_for_each(|index| self.start(index))
     }
 
-    /// Makes a validator that this network has started stand still (SIGSTOP) until what is returned is dropped. `None` if it does
-    /// not run.
+    /// Makes a validator that this network has started stand still (SIGSTOP) until what is returned is dropped. `None` if it was
+    /// not started, or its exit was seen.
     #[must_use]
     pub fn freeze(&self, index: usize) -> Option<Frozen<'_>> {
         self.validators[index].process.as_ref()?.freeze()

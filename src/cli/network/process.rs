@@ -23,8 +23,10 @@ const TAIL_LINES: usize = 6;
 /// A running process. Dropping it ends it: SIGTERM, a bounded wait, SIGKILL; its exit is always waited for.
 #[derive(Debug)]
 pub(super) struct ValidatorProcess {
-    /// `None` once it was released or its exit was seen.
+    /// `None` once it was released or its exit was seen: then its number may be another's.
     child: Option<Child>,
+    /// How it ended, once that was seen.
+    exit: Option<ExitStatus>,
 }
 
 impl ValidatorProcess {
@@ -49,7 +51,7 @@ impl ValidatorProcess {
         let child = command
             .spawn()
             .map_err(|error| CliError::unable(format!("cannot run {}: {error}", program.display())))?;
-        Ok(Self { child: Some(child) })
+        Ok(Self { child: Some(child), exit: None })
     }
 
     pub(super) fn id(&self) -> Option<u32> {
@@ -59,7 +61,10 @@ impl ValidatorProcess {
     /// How it ended, if it has.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         // A process that cannot be asked is waited for in `drop`.
-        self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
+        if let Some(exit) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            (self.child, self.exit) = (None, Some(exit));
+        }
+        self.exit
     }
 
     /// Asks it to end.
@@ -108,16 +113,12 @@ impl Drop for Frozen<'_> {
 
 impl Drop for ValidatorProcess {
     fn drop(&mut self) {
-        if self.child.is_none() || self.ended().is_some() {
-            return;
-        }
         self.terminate();
         let until = Instant::now() + STOP_WITHIN;
-        while self.ended().is_none() && Instant::now() < until {
+        while self.child.is_some() && self.ended().is_none() && Instant::now() < until {
             std::thread::sleep(POLL);
         }
         if let Some(mut child) = self.child.take() {
-            // Does nothing if its exit was seen above.
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::budget::Budget;
 use super::checked::CheckedPayloads;
@@ -26,7 +26,7 @@ use super::peers::{Pump, PumpControl};
 use super::sockets::SocketThread;
 use super::{Addresses, Runtimes, Validator};
 use crate::committee::Committee;
-use crate::config::{ConfigError, ConfigFile};
+use crate::config::{ConfigError, ConfigFile, Congestion};
 use crate::crypto::Verifier;
 use crate::error::StorageError;
 use crate::execute::KeyDirectory;
@@ -470,6 +470,11 @@ impl Wiring<'_> {
         config.addresses.clone_from(&self.addresses);
         config.limits = self.budget.peer_limits();
         config.congestion = values.network.congestion;
+        if config.congestion == Congestion::Bbr {
+            warn!(
+                "network.congestion is \"bbr\": under load, one validator that hangs for a second makes this one's lines slow for many; \"cubic\" does not"
+            );
+        }
         Ok(Arc::new(PeerNet::start(config, runtime, events)?))
     }
 

@@ -70,7 +70,7 @@ struct Options {
     /// Connections to each validator
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     connections: u16,
-    /// Every ten seconds let the next validator stand still (SIGSTOP) for so many milliseconds
+    /// Every ten seconds, from the tenth on, let the next validator stand still (SIGSTOP) for so many milliseconds
     #[arg(long, value_name = "MS", conflicts_with_all = ["dir", "idle"], value_parser = clap::value_parser!(u32).range(1..=8_000))]
     freeze: Option<u32>,
     /// Folder of a local network that runs already, instead of a new one
@@ -103,6 +103,12 @@ fn run(options: &Options) -> Result<(), CliError> {
         return Err(CliError::unable_hint(
             format!("there is no program {}", salus.display()),
             "build it with `cargo build --release --workspace`, or name one with --salus",
+        ));
+    }
+    if options.freeze.is_some() && u64::from(options.seconds) <= FREEZE_EVERY.as_secs() {
+        return Err(CliError::unable_hint(
+            format!("no validator is frozen within {} seconds", options.seconds),
+            format!("give --seconds of more than {}", FREEZE_EVERY.as_secs()),
         ));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -204,19 +210,22 @@ async fn one_rate(
     let usage = Usage::between(&before, &Snapshot::take(&network).await?);
     let agreement = network.wait_agreement(size + outcome.executed(), SETTLE_WITHIN).await?;
     let logs = report::Logs { leaves: agreement.size - size, root: agreement.root };
-    Ok(Measured::new(load, outcome, usage, logs))
+    Ok(Measured::new(load, options.freeze, outcome, usage, logs))
 }
 
-/// Lets one validator after the other stand still, if that is asked for, and ends only if one is gone.
+/// Lets one validator after the other stand still, if that is asked for.
 async fn freeze_in_turn(network: &LocalNetwork, ms: Option<u32>) -> CliError {
     let Some(ms) = ms else { return std::future::pending().await };
+    let mut every = tokio::time::interval(FREEZE_EVERY);
+    // The first tick is now.
+    every.tick().await;
     for index in (0..network.size()).cycle() {
-        tokio::time::sleep(FREEZE_EVERY).await;
+        every.tick().await;
         let Some(frozen) = network.freeze(index) else { break };
         tokio::time::sleep(Duration::from_millis(ms.into())).await;
         drop(frozen);
     }
-    CliError::unable("a validator is gone")
+    CliError::unable("a validator does not run")
 }
 
 async fn status_size(network: &LocalNetwork) -> Result<u64, CliError> {

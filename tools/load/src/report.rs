@@ -19,6 +19,8 @@ pub(crate) struct Logs {
 #[derive(Debug)]
 pub(crate) struct Measured {
     load: OpenLoop,
+    /// How long a validator stood still every now and then.
+    freeze_ms: Option<u32>,
     outcome: Outcome,
     usage: Usage,
     logs: Logs,
@@ -27,10 +29,16 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    pub(crate) fn new(load: OpenLoop, mut outcome: Outcome, usage: Usage, logs: Logs) -> Self {
+    pub(crate) fn new(
+        load: OpenLoop,
+        freeze_ms: Option<u32>,
+        mut outcome: Outcome,
+        usage: Usage,
+        logs: Logs,
+    ) -> Self {
         let mut latencies = std::mem::take(&mut outcome.latencies);
         latencies.sort_unstable();
-        Self { load, outcome, usage, logs, latencies }
+        Self { load, freeze_ms, outcome, usage, logs, latencies }
     }
 
     /// Final while the load went on, each second.
@@ -62,6 +70,7 @@ impl Measured {
         json!({
             "validators": self.usage.size(),
             "seconds": self.load.duration.as_secs(),
+            "freeze_ms": self.freeze_ms,
             "offered_per_s": self.load.rate,
             "committed_per_s": self.committed(),
             "offered": self.load.transactions(),
@@ -88,9 +97,10 @@ impl fmt::Display for Measured {
         let ms = |duration: Duration| format!("{:.1}", duration.as_secs_f64() * 1_000.0);
         write!(
             f,
-            "offered {:>6}/s  committed {:>6.0}/s  p50 {:>6} ms  p99 {:>6} ms  max {:>6} ms  final {}  busy {busy}  \
+            "offered {:>6}/s  {}committed {:>6.0}/s  p50 {:>6} ms  p99 {:>6} ms  max {:>6} ms  final {}  busy {busy}  \
              refused {refused}  unanswered {unanswered}  client behind {} ms at most\n    {}",
             self.load.rate,
+            self.freeze_ms.map(|ms| format!("one stood still for {ms} ms at a time  ")).unwrap_or_default(),
             self.committed(),
             ms(self.percentile(500)),
             ms(self.percentile(990)),
