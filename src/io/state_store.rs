@@ -16,11 +16,13 @@
 //! rewrites all that changed since the last durable commit before it is durable again. What redb does better, no
 //! background threads and steadier times for a single commit, matters less here: the executor runs behind consensus.
 //!
-//! Leaves have a tree of their own: their keys only grow, so its tables never overlap and are never rewritten.
+//! Leaves have a tree of their own: their keys only grow, so its tables never overlap and are never rewritten. What fjall keeps
+//! in memory for a table it would keep for ever then; see [`only_grows`].
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use fjall::config::{FilterPolicy, PartitioningPolicy, PinningPolicy};
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
 use super::block_index::BlockTable;
@@ -74,9 +76,10 @@ impl StateStore {
             .worker_threads(WORKERS)
             .open()
             .map_err(refuse)?;
-        let tree = |name: &str| database.keyspace(name, KeyspaceCreateOptions::default).map_err(refuse);
-        let trees = [tree("leaves")?, tree("state")?];
-        let blocks = [tree("blocks-1")?, tree("blocks-2")?, tree("blocks-3")?, tree("blocks-4")?];
+        let growing = |name: &str| database.keyspace(name, only_grows).map_err(refuse);
+        let state = database.keyspace("state", KeyspaceCreateOptions::default).map_err(refuse)?;
+        let trees = [growing("leaves")?, state];
+        let blocks = [growing("blocks-1")?, growing("blocks-2")?, growing("blocks-3")?, growing("blocks-4")?];
         // Behind the lock that the database holds.
         let ids = IdFiles::open(path.join("ids"))?;
         Ok(Self { database, trees, blocks, ids, path })
@@ -253,6 +256,16 @@ impl Read for StateSnapshot {
     }
 }
 
+/// For a tree whose keys only grow. One table at most may have a key, so filters would tell nothing. And of where keys stand in a
+/// table only the summary stays in memory, some bytes for each 4 KiB of it; the rest is read when it is needed, through the cache.
+/// With fjall's own choice, which counts on tables being merged into larger ones soon, a validator grew by a byte for each leaf.
+fn only_grows() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .filter_policy(FilterPolicy::disabled())
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
+        .index_block_pinning_policy(PinningPolicy::disabled())
+}
+
 /// Sorts an error of the store by who has to act on it.
 #[expect(clippy::wildcard_enum_match_arm, reason = "fjall may add errors; any of them is the store's")]
 fn storage_error(what: &'static str, path: &Path, error: fjall::Error) -> StorageError {
@@ -320,6 +333,30 @@ mod tests {
             assert_eq!(store.get(&key(n)).unwrap().unwrap().len(), 1 << 20);
             assert_eq!(store.blocks().get(&block(n)).unwrap().unwrap().len(), 1 << 19);
         }
+    }
+
+    #[test]
+    fn little_memory_is_kept_for_what_only_grows() {
+        const CHUNKS: u64 = 20_000;
+        const CHUNK_BYTES: usize = 3_000;
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateStore::open(dir.path()).unwrap();
+        for first in (0..CHUNKS).step_by(200) {
+            let mut batch = Batch::default();
+            for n in first..first + 200 {
+                batch.put([&[LEAVES_TABLE], &n.to_be_bytes()[..]].concat(), vec![7; CHUNK_BYTES]);
+            }
+            store.apply(batch).unwrap();
+        }
+        let leaves = &store.trees[0];
+        leaves.rotate_memtable_and_wait().unwrap();
+        let tables = leaves.tree.table_count();
+        assert!(tables >= 3, "{tables}");
+        assert_eq!(leaves.tree.pinned_filter_size(), 0);
+        let kept = leaves.tree.pinned_block_index_size();
+        assert!(kept <= tables * 4_096, "{kept} bytes for {tables} tables");
+        let key = [&[LEAVES_TABLE], &(CHUNKS / 2).to_be_bytes()[..]].concat();
+        assert_eq!(store.get(&key).unwrap().unwrap().len(), CHUNK_BYTES);
     }
 
     #[test]
