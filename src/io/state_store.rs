@@ -17,7 +17,7 @@
 //! background threads and steadier times for a single commit, matters less here: the executor runs behind consensus.
 //!
 //! Leaves have a tree of their own: their keys only grow, so its tables never overlap and are never rewritten. What fjall keeps
-//! in memory for a table it would keep for ever then; see [`only_grows`].
+//! in memory for a table it would keep for ever then, so they keep little (`only_grows`).
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
