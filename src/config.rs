@@ -115,7 +115,7 @@ pub enum Congestion {
     Cubic,
     /// Keeps its rate under random loss. The library marks it experimental, with reason: while a line is never full its window
     /// grows without end, so that the first stall ends in a burst which loses thousands of packets, and in a window so small
-    /// that lines stay slow for many seconds. Only for lines that lose much and carry little.
+    /// that lines stay slow for many seconds. For lines that lose a percent or more, where Cubic is slower all the time.
     Bbr,
 }
 
