@@ -256,8 +256,8 @@ impl Read for StateSnapshot {
     }
 }
 
-/// For a tree whose keys only grow. One table at most may have a key, so filters would tell nothing. And of where keys stand in a
-/// table only the summary stays in memory, some bytes for each 4 KiB of it; the rest is read when it is needed, through the cache.
+/// For a tree whose keys only grow, but for one that says how far it goes, or that come a little late. Hardly ever more than one table
+/// may have a key, so filters would tell little. And of where keys stand in a table only the summary stays in memory, some bytes for each 4 KiB of it; the rest is read when it is needed, through the cache.
 /// With fjall's own choice, which counts on tables being merged into larger ones soon, a validator grew by a byte for each leaf.
 fn only_grows() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()

@@ -8,8 +8,8 @@ use memmap2::{Advice, MmapMut};
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Bytes at an address that direct writes accept, up to a limit. The memory is reserved at once, and so never moves; the system
-/// gives it when it is first written to, in huge pages where it may. With small ones, wherever these happen to lie, one process in three
-/// wrote a MiB at half of the speed of the others.
+/// gives it when it is first written to, in huge pages where it may. With small ones, wherever these happen to lie, three processes
+/// of ten wrote a MiB at half of the speed of the others. (`salus node` has huge pages turned off for all of its memory, this too.)
 #[derive(Debug)]
 pub(super) struct Pages {
     room: Room,

@@ -69,3 +69,4 @@
 //! Come on top: the state's store, with a cache of 32 MiB and, for each of its two large trees, 16 MiB that are filled and at most
 //! four times as much that is being written (a quarter of it for each of four small ones); the ids of transactions that are in no
 //! file yet, 16,384 and those of one commit, in some MiB; and 256 KiB for each GiB of the block log ([`crate::log`]), which grow with the ledger and not with the load.
+//! Outside of the process, the system keeps packets that were not read yet: up to 8 MiB, its own overhead included, for each of the two UDP sockets.

@@ -472,7 +472,7 @@ impl Wiring<'_> {
         config.congestion = values.network.congestion;
         if config.congestion == Congestion::Bbr {
             warn!(
-                "network.congestion is \"bbr\": under load, one validator that hangs for a second makes lines slow for many; \"cubic\" does not, and is the better one where less than a percent of packets is lost"
+                "network.congestion is \"bbr\": under load, one validator that hangs for a second makes lines slow for many; \"cubic\" does not. \"bbr\" is for lines that lose a percent of packets or more"
             );
         }
         Ok(Arc::new(PeerNet::start(config, runtime, events)?))
